@@ -1,0 +1,73 @@
+//! The route table: one writer, many lock-free readers, in plain shared memory.
+//!
+//! The same memory layout serves the kernel program (two arrays that the control thread maps) and
+//! the workers (the process's own memory). The control thread is the only writer of either.
+//!
+//! ```text
+//! tags     one word per bucket:   | tag 3 | tag 2 | tag 1 | tag 0 |   16 bits each, 0 = free
+//! entries  four per bucket, 128 bytes each:
+//!          line 0   sequence (8) | key (40) | packets (8) | bytes (8)
+//!          line 1   route (64)
+//! ```
+//!
+//! A key has two candidate buckets; a lookup reads at most two tag words, which stay in a near
+//! cache, and then the one entry whose tag agrees: two adjacent cache lines. There is no chain to
+//! follow and nothing grows: a key that finds no free place is refused with [`Full`].
+//!
+//! Readers copy a route out under its sequence number (odd: being written), so that a reader never
+//! acts on half an update, and never on an entry that was given to another flow meanwhile. This
+//! relies on loads staying in order; see `ordered` for what that means on each machine.
+
+mod geometry;
+mod read;
+mod write;
+
+pub use geometry::{Geometry, HASH_WORDS, LANES, Place};
+pub use read::{Found, Miss, Table, lookup};
+pub use write::{Full, Memory, Writer};
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One entry of the table: two cache lines.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Entry {
+    sequence: AtomicU64,
+    key: [AtomicU64; 5],
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    route: [AtomicU64; 8],
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+impl Entry {
+    /// Counts one forwarded datagram of `bytes` application data.
+    ///
+    /// Not a locked operation: a five-tuple stays on one receive queue, so one core counts it.
+    /// Should a NIC move a flow to another core in mid-count, that count may miss a few; the
+    /// per-core totals never do.
+    #[inline(always)]
+    pub fn count(&self, bytes: u64) {
+        self.packets.store(self.packets.load(Relaxed) + 1, Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
+    }
+
+    /// Datagrams and bytes of application data that this entry forwarded.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
+/// Keeps earlier loads before later ones.
+///
+/// On x86-64 the hardware already does (total store order) and this only restrains the compiler.
+/// On the host it is a full acquire fence. The kernel program for a weakly ordered machine would
+/// need BPF's load-acquire here (Linux 6.15); until then the loader serves x86-64 only.
+#[inline(always)]
+fn ordered() {
+    #[cfg(target_arch = "bpf")]
+    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+    #[cfg(not(target_arch = "bpf"))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}

@@ -1,0 +1,67 @@
+//! How many buckets there are and where a key belongs.
+
+use crate::Key;
+
+/// Entries in a bucket: as many tags as fit in a word.
+pub const LANES: u32 = 4;
+
+/// Words of secret key that the hash takes.
+pub const HASH_WORDS: usize = 11;
+
+/// Size and secret of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    /// Number of buckets, 1 to 2^30.
+    pub buckets: u32,
+    /// Random words, unknown to clients: nobody can aim at a bucket.
+    pub secret: [u64; HASH_WORDS],
+}
+
+/// The two buckets where a key may be, and the tag that marks it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// First choice, then second; they may be the same.
+    pub buckets: [u32; 2],
+    /// Never 0.
+    pub tag: u16,
+}
+
+impl Geometry {
+    /// Buckets for `routes_max` entries at a load of three quarters.
+    ///
+    /// At that load both buckets of a new key are full about once in eleven times, and moving one
+    /// entry to its other bucket then makes room in all but about one case in 15,000.
+    pub const fn buckets_for(routes_max: u32) -> u32 {
+        (routes_max / 3).saturating_add(1)
+    }
+
+    /// Where `key` belongs: a universal hash (multilinear over pairs of 32-bit words, with a
+    /// 64-bit secret for each), then two rounds of mixing. Its five multiplications do not wait
+    /// for one another.
+    #[inline(always)]
+    pub fn place(&self, key: &Key) -> Place {
+        let mut hash = self.secret[0];
+        let words = key.words();
+        let mut at = 0;
+        while at < words.len() {
+            let (low, high) = (words[at] & 0xffff_ffff, words[at] >> 32);
+            let (a, b) = (self.secret[1 + 2 * at], self.secret[2 + 2 * at]);
+            hash = hash.wrapping_add(a.wrapping_add(low).wrapping_mul(b.wrapping_add(high)));
+            at += 1;
+        }
+        hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let (first, second) = (hash >> 32, hash & 0xffff_ffff);
+        Place {
+            buckets: [self.bucket(first), self.bucket(second)],
+            // from bits that neither bucket's number depends on much
+            tag: (first ^ second >> 16) as u16 | 1,
+        }
+    }
+
+    /// `hash`, 32 bits, scaled to a bucket number.
+    #[inline(always)]
+    fn bucket(&self, hash: u64) -> u32 {
+        ((hash * self.buckets as u64) >> 32) as u32
+    }
+}

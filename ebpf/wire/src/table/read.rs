@@ -1,0 +1,99 @@
+//! Reading: what the kernel program and the workers do for every datagram.
+
+use super::{Entry, Geometry, LANES, ordered};
+use crate::{Key, Route};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Memory that holds a route table.
+pub trait Table {
+    /// Size and secret.
+    fn geometry(&self) -> &Geometry;
+    /// The tag word of a bucket; 0 beyond the end.
+    fn tags(&self, bucket: u32) -> u64;
+    /// An entry, [`LANES`] per bucket.
+    fn entry(&self, index: u32) -> Option<&Entry>;
+    /// Counts up by one before and after an entry changes its place. A table that does not offer
+    /// it may miss an entry in that moment.
+    #[inline(always)]
+    fn moves(&self) -> u64 {
+        0
+    }
+}
+
+/// A route that was found, copied out whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'t> {
+    /// The route.
+    pub route: Route,
+    /// Its entry, for counting.
+    pub entry: &'t Entry,
+}
+
+/// Nothing found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// No such key.
+    Absent,
+    /// The entry was being written or moved: look again, or leave the datagram to a slower tier.
+    Busy,
+}
+
+/// Finds the route of `key`.
+#[inline(always)]
+pub fn lookup<'t, T: Table>(table: &'t T, key: &Key) -> Result<Found<'t>, Miss> {
+    let moves = table.moves();
+    let place = table.geometry().place(key);
+    // The second bucket is looked at in the same loop, so that this code stands once.
+    let (mut bucket, mut tags) = (place.buckets[0], table.tags(place.buckets[0]));
+    let mut lane = 0;
+    while lane < 2 * LANES {
+        if lane == LANES {
+            (bucket, tags) = (place.buckets[1], table.tags(place.buckets[1]));
+        }
+        if tags as u16 == place.tag
+            && let Some(entry) = table.entry(bucket * LANES + lane % LANES)
+        {
+            let sequence = entry.sequence.load(Relaxed);
+            ordered();
+            if entry.holds(key) {
+                return entry.copy(sequence);
+            }
+        }
+        tags >>= 16;
+        lane += 1;
+    }
+    ordered();
+    Err(if moves != table.moves() || moves % 2 == 1 { Miss::Busy } else { Miss::Absent })
+}
+
+impl Entry {
+    /// True when the entry's key is `key`. Only a hint until the copy was checked.
+    #[inline(always)]
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        let ours = &self.key;
+        let [a, b, c, d, e] = *key.words();
+        ours[4].load(Relaxed) == e
+            && ours[1].load(Relaxed) == b
+            && ours[0].load(Relaxed) == a
+            && ours[3].load(Relaxed) == d
+            && ours[2].load(Relaxed) == c
+    }
+
+    /// The route as it was at `sequence`, if nobody wrote since.
+    #[inline(always)]
+    fn copy(&self, sequence: u64) -> Result<Found<'_>, Miss> {
+        let words = self.route_words();
+        ordered();
+        if sequence % 2 == 1 || self.sequence.load(Relaxed) != sequence {
+            return Err(Miss::Busy);
+        }
+        Ok(Found { route: zerocopy::transmute!(words), entry: self })
+    }
+
+    #[inline(always)]
+    pub(super) fn route_words(&self) -> [u64; 8] {
+        let load = |word: &AtomicU64| word.load(Relaxed);
+        let [a, b, c, d, e, f, g, h] = &self.route;
+        [load(a), load(b), load(c), load(d), load(e), load(f), load(g), load(h)]
+    }
+}

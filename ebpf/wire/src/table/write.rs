@@ -1,0 +1,218 @@
+//! Writing: the control thread's side of the table.
+
+use super::{Entry, Geometry, LANES, Table};
+use crate::{Key, Route};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+
+/// Neither bucket of a key has a free place, and none could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl core::fmt::Display for Full {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str("the route table has no free place for this channel")
+    }
+}
+
+impl core::error::Error for Full {}
+
+/// The memory of a table on the host: zeroed when it is new.
+///
+/// `tags` has one word per bucket and `entries` has [`LANES`] per bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory<'m> {
+    /// Size and secret.
+    pub geometry: &'m Geometry,
+    /// Tag words.
+    pub tags: &'m [AtomicU64],
+    /// Entries.
+    pub entries: &'m [Entry],
+    /// Odd while an entry changes its place.
+    pub moves: &'m AtomicU64,
+}
+
+impl Table for Memory<'_> {
+    #[inline(always)]
+    fn geometry(&self) -> &Geometry {
+        self.geometry
+    }
+    #[inline(always)]
+    fn tags(&self, bucket: u32) -> u64 {
+        self.tags.get(bucket as usize).map_or(0, |word| word.load(Acquire))
+    }
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        self.entries.get(index as usize)
+    }
+    #[inline(always)]
+    fn moves(&self) -> u64 {
+        self.moves.load(Acquire)
+    }
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy)]
+struct Slot {
+    bucket: u32,
+    lane: u32,
+}
+
+/// The only writer of a table. There must never be two for the same memory.
+#[derive(Debug)]
+pub struct Writer<'m> {
+    memory: Memory<'m>,
+    live: u32,
+}
+
+impl<'m> Writer<'m> {
+    /// A writer for `memory`, which is empty: all zero.
+    pub fn new(memory: Memory<'m>) -> Self {
+        let buckets = memory.geometry.buckets as usize;
+        assert!(memory.tags.len() >= buckets, "one tag word per bucket");
+        assert!(memory.entries.len() >= buckets * LANES as usize, "{LANES} entries per bucket");
+        Self { memory, live: 0 }
+    }
+
+    /// How many routes are in the table.
+    pub fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// What the table holds for `key`, for counters.
+    pub fn entry(&self, key: &Key) -> Option<&'m Entry> {
+        self.find(key).map(|slot| self.at(slot))
+    }
+
+    /// Adds the route of `key`, or replaces it; its counters go on. Readers see the old or the new.
+    pub fn insert(&mut self, key: &Key, route: &Route) -> Result<(), Full> {
+        if let Some(slot) = self.find(key) {
+            self.at(slot).write(|entry| entry.store_route(route));
+            return Ok(());
+        }
+        let place = self.memory.geometry.place(key);
+        let slot = self.free_slot(place.buckets).ok_or(Full)?;
+        self.at(slot).write(|entry| {
+            entry.store_key(key);
+            entry.store_route(route);
+            entry.packets.store(0, Relaxed);
+            entry.bytes.store(0, Relaxed);
+        });
+        self.set_tag(slot, place.tag);
+        self.live += 1;
+        Ok(())
+    }
+
+    /// Takes the route of `key` out. False when there was none.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        let Some(slot) = self.find(key) else { return false };
+        self.vacate(slot);
+        self.live -= 1;
+        true
+    }
+
+    fn vacate(&self, slot: Slot) {
+        self.set_tag(slot, 0);
+        self.at(slot).write(|entry| entry.key.iter().for_each(|word| word.store(0, Relaxed)));
+    }
+
+    fn at(&self, slot: Slot) -> &'m Entry {
+        &self.memory.entries[(slot.bucket * LANES + slot.lane) as usize]
+    }
+
+    fn slots(bucket: u32) -> impl Iterator<Item = Slot> {
+        (0..LANES).map(move |lane| Slot { bucket, lane })
+    }
+
+    fn tag(&self, slot: Slot) -> u16 {
+        (self.memory.tags[slot.bucket as usize].load(Relaxed) >> (16 * slot.lane)) as u16
+    }
+
+    fn set_tag(&self, slot: Slot, tag: u16) {
+        let word = &self.memory.tags[slot.bucket as usize];
+        let shift = 16 * slot.lane;
+        let others = word.load(Relaxed) & !(0xffff << shift);
+        word.store(others | u64::from(tag) << shift, Release);
+    }
+
+    fn find(&self, key: &Key) -> Option<Slot> {
+        let place = self.memory.geometry.place(key);
+        place
+            .buckets
+            .into_iter()
+            .flat_map(Self::slots)
+            .find(|slot| self.tag(*slot) == place.tag && self.at(*slot).holds(key))
+    }
+
+    fn free_in(&self, bucket: u32) -> Option<Slot> {
+        Self::slots(bucket).find(|slot| self.tag(*slot) == 0)
+    }
+
+    /// A free place in the emptier of the two buckets, or one made by moving an entry to its other.
+    fn free_slot(&self, buckets: [u32; 2]) -> Option<Slot> {
+        let used = |bucket| Self::slots(bucket).filter(|slot| self.tag(*slot) != 0).count();
+        let [first, second] = buckets;
+        let emptier = if used(second) < used(first) { second } else { first };
+        self.free_in(emptier).or_else(|| {
+            buckets.into_iter().flat_map(Self::slots).find_map(|slot| {
+                let other = self.other_bucket(slot)?;
+                let free = self.free_in(other)?;
+                self.relocate(slot, free);
+                Some(slot)
+            })
+        })
+    }
+
+    fn other_bucket(&self, slot: Slot) -> Option<u32> {
+        let place = self.memory.geometry.place(&self.at(slot).load_key());
+        place.buckets.into_iter().find(|bucket| *bucket != slot.bucket)
+    }
+
+    /// Copies first and clears afterwards: a reader that comes by meanwhile finds one of the two,
+    /// or sees `moves` change and looks again.
+    fn relocate(&self, from: Slot, to: Slot) {
+        let moves = self.memory.moves;
+        moves.store(moves.load(Relaxed) + 1, Relaxed);
+        fence(Release);
+        let (old, new) = (self.at(from), self.at(to));
+        new.write(|entry| entry.store_all(old));
+        self.set_tag(to, self.tag(from));
+        self.vacate(from);
+        moves.store(moves.load(Relaxed) + 1, Release);
+    }
+}
+
+impl Entry {
+    /// Runs `change` while the sequence number is odd.
+    fn write(&self, change: impl FnOnce(&Self)) {
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence.wrapping_add(1), Relaxed);
+        fence(Release);
+        change(self);
+        self.sequence.store(sequence.wrapping_add(2), Release);
+    }
+
+    fn store_key(&self, key: &Key) {
+        self.key.iter().zip(key.words()).for_each(|(word, value)| word.store(*value, Relaxed));
+    }
+
+    fn store_route(&self, route: &Route) {
+        let words: &[u64; 8] = zerocopy::transmute_ref!(route);
+        self.route.iter().zip(words).for_each(|(word, value)| word.store(*value, Relaxed));
+    }
+
+    fn store_all(&self, other: &Entry) {
+        self.store_key(&other.load_key());
+        self.store_route(&zerocopy::transmute!(other.route_words()));
+        self.packets.store(other.packets.load(Relaxed), Relaxed);
+        self.bytes.store(other.bytes.load(Relaxed), Relaxed);
+    }
+
+    fn load_key(&self) -> Key {
+        let words: [u64; 5] = core::array::from_fn(|at| self.key[at].load(Relaxed));
+        zerocopy::transmute!(words)
+    }
+}
