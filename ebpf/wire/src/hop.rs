@@ -11,7 +11,8 @@
 //! interface is first made unusable, so that no mixture of two hops is ever used; a changed MAC is
 //! one word.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::word::load;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release};
 use zerocopy::network_endian::U16;
 
 /// Most next hops that one relay can use at a time.
@@ -46,12 +47,12 @@ impl HopCell {
     #[inline(always)]
     pub fn load(&self) -> Option<Hop> {
         let [dst, src, out, _] = &self.0;
-        let out = out.load(Relaxed);
+        let out = load(out);
         if out & USABLE == 0 {
             return None;
         }
         let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
-            (dst.load(Relaxed).to_ne_bytes(), src.load(Relaxed).to_ne_bytes());
+            (load(dst).to_ne_bytes(), load(src).to_ne_bytes());
         Some(Hop {
             dst: [a, b, c, d, e, f],
             src: [i, j, k, l, m, n],
@@ -73,6 +74,6 @@ impl HopCell {
         let ([i, j, k, l, m, n], [o, p]) = (hop.src, hop.mtu.to_ne_bytes());
         self.0[0].store(u64::from_ne_bytes([a, b, c, d, e, f, g, h]), Relaxed);
         self.0[1].store(u64::from_ne_bytes([i, j, k, l, m, n, o, p]), Relaxed);
-        self.0[2].store(u64::from(hop.ifindex) | USABLE, core::sync::atomic::Ordering::Release);
+        self.0[2].store(u64::from(hop.ifindex) | USABLE, Release);
     }
 }

@@ -30,6 +30,7 @@ mod rewrite;
 mod route;
 mod sum;
 pub mod table;
+mod word;
 
 pub use address::{Address, Endpoint, Family};
 pub use datagram::Datagram;

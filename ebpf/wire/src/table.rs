@@ -26,7 +26,8 @@ pub use geometry::{Geometry, HASH_WORDS, LANES, Place};
 pub use read::{Found, Miss, Table, lookup};
 pub use write::{Full, Memory, Writer};
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::word::{load, store};
+use core::sync::atomic::AtomicU64;
 
 /// One entry of the table: two cache lines.
 #[derive(Debug, Default)]
@@ -49,25 +50,24 @@ impl Entry {
     /// per-core totals never do.
     #[inline(always)]
     pub fn count(&self, bytes: u64) {
-        self.packets.store(self.packets.load(Relaxed) + 1, Relaxed);
-        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
+        store(&self.packets, load(&self.packets) + 1);
+        store(&self.bytes, load(&self.bytes) + bytes);
     }
 
     /// Datagrams and bytes of application data that this entry forwarded.
     pub fn counted(&self) -> (u64, u64) {
-        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+        (load(&self.packets), load(&self.bytes))
     }
 }
 
 /// Keeps earlier loads before later ones.
 ///
-/// On x86-64 the hardware already does (total store order) and this only restrains the compiler.
-/// On the host it is a full acquire fence. The kernel program for a weakly ordered machine would
-/// need BPF's load-acquire here (Linux 6.15); until then the loader serves x86-64 only.
+/// The BPF target reads shared words with volatile loads, which the compiler keeps in order, and
+/// x86-64 keeps them in order too (total store order): nothing is left to do there. The kernel
+/// program for a weakly ordered machine would need BPF's load-acquire here (Linux 6.15); until then
+/// the loader serves x86-64 only. On the host this is an acquire fence.
 #[inline(always)]
 fn ordered() {
-    #[cfg(target_arch = "bpf")]
-    core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
     #[cfg(not(target_arch = "bpf"))]
     core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
 }

@@ -1,13 +1,12 @@
 //! Reading: what the kernel program and the workers do for every datagram.
 
 use super::{Entry, Geometry, LANES, ordered};
-use crate::{Key, Route};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::{Key, Route, word::load};
 
 /// Memory that holds a route table.
 pub trait Table {
     /// Size and secret.
-    fn geometry(&self) -> &Geometry;
+    fn geometry(&self) -> Geometry;
     /// The tag word of a bucket; 0 beyond the end.
     fn tags(&self, bucket: u32) -> u64;
     /// An entry, [`LANES`] per bucket.
@@ -53,7 +52,7 @@ pub fn lookup<'t, T: Table>(table: &'t T, key: &Key) -> Result<Found<'t>, Miss> 
         if tags as u16 == place.tag
             && let Some(entry) = table.entry(bucket * LANES + lane % LANES)
         {
-            let sequence = entry.sequence.load(Relaxed);
+            let sequence = load(&entry.sequence);
             ordered();
             if entry.holds(key) {
                 return entry.copy(sequence);
@@ -72,11 +71,11 @@ impl Entry {
     pub(super) fn holds(&self, key: &Key) -> bool {
         let ours = &self.key;
         let [a, b, c, d, e] = *key.words();
-        ours[4].load(Relaxed) == e
-            && ours[1].load(Relaxed) == b
-            && ours[0].load(Relaxed) == a
-            && ours[3].load(Relaxed) == d
-            && ours[2].load(Relaxed) == c
+        load(&ours[4]) == e
+            && load(&ours[1]) == b
+            && load(&ours[0]) == a
+            && load(&ours[3]) == d
+            && load(&ours[2]) == c
     }
 
     /// The route as it was at `sequence`, if nobody wrote since.
@@ -84,7 +83,7 @@ impl Entry {
     fn copy(&self, sequence: u64) -> Result<Found<'_>, Miss> {
         let words = self.route_words();
         ordered();
-        if sequence % 2 == 1 || self.sequence.load(Relaxed) != sequence {
+        if sequence % 2 == 1 || load(&self.sequence) != sequence {
             return Err(Miss::Busy);
         }
         Ok(Found { route: zerocopy::transmute!(words), entry: self })
@@ -92,7 +91,6 @@ impl Entry {
 
     #[inline(always)]
     pub(super) fn route_words(&self) -> [u64; 8] {
-        let load = |word: &AtomicU64| word.load(Relaxed);
         let [a, b, c, d, e, f, g, h] = &self.route;
         [load(a), load(b), load(c), load(d), load(e), load(f), load(g), load(h)]
     }

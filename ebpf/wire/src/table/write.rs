@@ -37,8 +37,8 @@ pub struct Memory<'m> {
 
 impl Table for Memory<'_> {
     #[inline(always)]
-    fn geometry(&self) -> &Geometry {
-        self.geometry
+    fn geometry(&self) -> Geometry {
+        *self.geometry
     }
     #[inline(always)]
     fn tags(&self, bucket: u32) -> u64 {

@@ -1,0 +1,113 @@
+//! The maps, and `wire`'s tables over them. The loader sets the sizes and the `static`s that the
+//! verifier then knows as constants (`.rodata`).
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::generated::bpf_jiffies64,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray},
+};
+use core::ptr::read_volatile;
+use wire::table::{Entry, Geometry, HASH_WORDS, Table};
+use wire::{Counters, Forward, Hop, HopCell, Ingress, Network, PortUse, Reason, Tables};
+
+/// Tag words of the route table, one per bucket. The control thread writes them through a mapping.
+#[map]
+static TAGS: Array<u64> = Array::with_max_entries(4, BPF_F_MMAPABLE);
+/// Entries of the route table.
+#[map]
+static ENTRIES: Array<Entry> = Array::with_max_entries(16, BPF_F_MMAPABLE);
+/// What each UDP port is for.
+#[map]
+static PORTS: Array<u64> = Array::with_max_entries(65_536, BPF_F_MMAPABLE);
+/// Next hops.
+#[map]
+static HOPS: Array<HopCell> = Array::with_max_entries(wire::HOPS_MAX as u32, BPF_F_MMAPABLE);
+/// MAC address by interface index, in the lower six bytes; 0 for an interface that is not ours.
+#[map]
+static LINKS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// VLANs that are ours: interface index in the upper, identifier in the lower 32 bits; the value
+/// is the MAC address of the VLAN's own interface.
+#[map]
+static VLANS: HashMap<u64, u64> = HashMap::with_max_entries(256, 0);
+/// What was done, per CPU.
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Size and secret of the route table.
+#[unsafe(no_mangle)]
+static GEOMETRY: Geometry = Geometry { buckets: 4, secret: [0; HASH_WORDS] };
+
+pub struct Maps;
+
+impl Table for Maps {
+    #[inline(always)]
+    fn geometry(&self) -> Geometry {
+        unsafe { read_volatile(&GEOMETRY) }
+    }
+
+    #[inline(always)]
+    fn tags(&self, bucket: u32) -> u64 {
+        TAGS.get_ptr(bucket).map_or(0, |tags| unsafe { read_volatile(tags) })
+    }
+
+    #[inline(always)]
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        ENTRIES.get(index)
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn port(&self, number: u16) -> PortUse {
+        PortUse(PORTS.get(number as u32).copied().unwrap_or(0))
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        unsafe { bpf_jiffies64() }
+    }
+}
+
+impl Network for Maps {
+    #[inline(always)]
+    fn hop(&self, index: u16) -> Option<Hop> {
+        HOPS.get(index as u32)?.load()
+    }
+}
+
+/// The interface a frame came in by.
+pub struct Link(pub u32);
+
+impl Ingress for Link {
+    #[inline(always)]
+    fn is_ours(&self, mac: &[u8; 6], vlan: u16) -> bool {
+        let own = if vlan == 0 {
+            LINKS.get(self.0).copied()
+        } else {
+            let key = (self.0 as u64) << 32 | vlan as u64;
+            unsafe { VLANS.get(&key) }.copied()
+        };
+        let [a, b, c, d, e, f] = *mac;
+        own == Some(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+#[inline(always)]
+pub fn forwarded(forward: &Forward) {
+    forward.count();
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    for direction in forward.directions().into_iter().flatten() {
+        unsafe {
+            (*counters).packets[direction as usize] += 1;
+            (*counters).bytes[direction as usize] += forward.data as u64;
+        }
+    }
+}
+
+#[inline(always)]
+pub fn refused(reason: Reason) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        unsafe { (*counters).refused[reason as usize] += 1 }
+    }
+}

@@ -1,0 +1,62 @@
+//! The XDP program: `wire`'s functions over the kernel's frames and maps. Thin on purpose.
+//!
+//! Everything is decided before the first write. A frame that is not forwarded is passed to the
+//! kernel untouched; a frame that tore after the first write is dropped.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod clock;
+mod frame;
+mod maps;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    helpers::bpf_redirect,
+    macros::xdp,
+    programs::XdpContext,
+};
+use frame::Xdp;
+use maps::{Link, Maps};
+use wire::Reason;
+
+/// Forwards channel traffic, and passes everything else on.
+#[xdp]
+pub fn relay(ctx: XdpContext) -> u32 {
+    match forward(&ctx) {
+        Ok(action) => action,
+        Err(reason) => {
+            maps::refused(reason);
+            if matches!(reason, Reason::Torn) { XDP_DROP } else { XDP_PASS }
+        }
+    }
+}
+
+#[inline(always)]
+fn forward(ctx: &XdpContext) -> Result<u32, Reason> {
+    let ingress = ctx.ingress_ifindex() as u32;
+    let mut frame = Xdp(ctx);
+    let plan = wire::plan(&frame, &Maps, &Link(ingress))?;
+    wire::rewrite(&mut frame, &plan)?;
+    maps::forwarded(&plan.forward);
+    let egress = plan.hop.ifindex;
+    Ok(if egress == ingress { XDP_TX } else { unsafe { bpf_redirect(egress, 0) as u32 } })
+}
+
+/// Passes everything: lets a veth peer receive what is sent or redirected to it, and is the zero
+/// of measurements.
+#[xdp]
+pub fn pass(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+// The kernel asks for it by this name; some helpers are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
