@@ -62,19 +62,21 @@ struct Slot {
 }
 
 /// The only writer of a table. There must never be two for the same memory.
+///
+/// It does not hold the memory, so that whoever owns both can keep them side by side; every call
+/// takes the memory that the writer was made for.
 #[derive(Debug)]
-pub struct Writer<'m> {
-    memory: Memory<'m>,
+pub struct Writer {
     live: u32,
 }
 
-impl<'m> Writer<'m> {
+impl Writer {
     /// A writer for `memory`, which is empty: all zero.
-    pub fn new(memory: Memory<'m>) -> Self {
+    pub fn new(memory: Memory<'_>) -> Self {
         let buckets = memory.geometry.buckets as usize;
         assert!(memory.tags.len() >= buckets, "one tag word per bucket");
         assert!(memory.entries.len() >= buckets * LANES as usize, "{LANES} entries per bucket");
-        Self { memory, live: 0 }
+        Self { live: 0 }
     }
 
     /// How many routes are in the table.
@@ -82,36 +84,38 @@ impl<'m> Writer<'m> {
         self.live
     }
 
-    /// What the table holds for `key`, for counters.
-    pub fn entry(&self, key: &Key) -> Option<&'m Entry> {
-        self.find(key).map(|slot| self.at(slot))
-    }
-
     /// Adds the route of `key`, or replaces it; its counters go on. Readers see the old or the new.
-    pub fn insert(&mut self, key: &Key, route: &Route) -> Result<(), Full> {
-        if let Some(slot) = self.find(key) {
-            self.at(slot).write(|entry| entry.store_route(route));
+    pub fn insert(&mut self, memory: Memory<'_>, key: &Key, route: &Route) -> Result<(), Full> {
+        if let Some(slot) = memory.find(key) {
+            memory.at(slot).write(|entry| entry.store_route(route));
             return Ok(());
         }
-        let place = self.memory.geometry.place(key);
-        let slot = self.free_slot(place.buckets).ok_or(Full)?;
-        self.at(slot).write(|entry| {
+        let place = memory.geometry.place(key);
+        let slot = memory.free_slot(place.buckets).ok_or(Full)?;
+        memory.at(slot).write(|entry| {
             entry.store_key(key);
             entry.store_route(route);
             entry.packets.store(0, Relaxed);
             entry.bytes.store(0, Relaxed);
         });
-        self.set_tag(slot, place.tag);
+        memory.set_tag(slot, place.tag);
         self.live += 1;
         Ok(())
     }
 
     /// Takes the route of `key` out. False when there was none.
-    pub fn remove(&mut self, key: &Key) -> bool {
-        let Some(slot) = self.find(key) else { return false };
-        self.vacate(slot);
+    pub fn remove(&mut self, memory: Memory<'_>, key: &Key) -> bool {
+        let Some(slot) = memory.find(key) else { return false };
+        memory.vacate(slot);
         self.live -= 1;
         true
+    }
+}
+
+impl<'m> Memory<'m> {
+    /// The entry of `key`, for its counters.
+    pub fn entry_of(&self, key: &Key) -> Option<&'m Entry> {
+        self.find(key).map(|slot| self.at(slot))
     }
 
     fn vacate(&self, slot: Slot) {
@@ -120,7 +124,7 @@ impl<'m> Writer<'m> {
     }
 
     fn at(&self, slot: Slot) -> &'m Entry {
-        &self.memory.entries[(slot.bucket * LANES + slot.lane) as usize]
+        &self.entries[(slot.bucket * LANES + slot.lane) as usize]
     }
 
     fn slots(bucket: u32) -> impl Iterator<Item = Slot> {
@@ -128,18 +132,18 @@ impl<'m> Writer<'m> {
     }
 
     fn tag(&self, slot: Slot) -> u16 {
-        (self.memory.tags[slot.bucket as usize].load(Relaxed) >> (16 * slot.lane)) as u16
+        (self.tags[slot.bucket as usize].load(Relaxed) >> (16 * slot.lane)) as u16
     }
 
     fn set_tag(&self, slot: Slot, tag: u16) {
-        let word = &self.memory.tags[slot.bucket as usize];
+        let word = &self.tags[slot.bucket as usize];
         let shift = 16 * slot.lane;
         let others = word.load(Relaxed) & !(0xffff << shift);
         word.store(others | u64::from(tag) << shift, Release);
     }
 
     fn find(&self, key: &Key) -> Option<Slot> {
-        let place = self.memory.geometry.place(key);
+        let place = self.geometry.place(key);
         place
             .buckets
             .into_iter()
@@ -167,14 +171,14 @@ impl<'m> Writer<'m> {
     }
 
     fn other_bucket(&self, slot: Slot) -> Option<u32> {
-        let place = self.memory.geometry.place(&self.at(slot).load_key());
+        let place = self.geometry.place(&self.at(slot).load_key());
         place.buckets.into_iter().find(|bucket| *bucket != slot.bucket)
     }
 
     /// Copies first and clears afterwards: a reader that comes by meanwhile finds one of the two,
     /// or sees `moves` change and looks again.
     fn relocate(&self, from: Slot, to: Slot) {
-        let moves = self.memory.moves;
+        let moves = self.moves;
         moves.store(moves.load(Relaxed) + 1, Relaxed);
         fence(Release);
         let (old, new) = (self.at(from), self.at(to));
