@@ -1,0 +1,273 @@
+//! The configuration: settings made into types, each checked alone and against the others.
+//!
+//! What only this host can tell (which addresses it has, which cores) is checked by
+//! [`crate::plan`], so that a file can be checked on another machine.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+
+use crate::log::LogFormat;
+use crate::settings::secrets::{self, Secret};
+use crate::settings::{Given, Problem, Problems, Settings, Source};
+
+pub mod check;
+pub mod parse;
+#[cfg(test)]
+mod tests;
+
+/// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
+pub const PORT: u16 = 3478;
+/// Most allocations or channels that may be configured: every table is sized by them.
+pub const TABLE_MAX: usize = 1 << 20;
+const TABLE_DEFAULT: usize = 65_536;
+
+/// A public address that peers and clients know instead of one of ours (1:1 NAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct External {
+    /// What is told to clients.
+    pub public: IpAddr,
+    /// The relay address behind it; the only one of its family when left out.
+    pub private: Option<IpAddr>,
+}
+
+/// A user with a password of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// USERNAME, without a colon.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// Which addresses may be peers, before `allow-peer` and `deny-peer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerPolicy {
+    /// Only the public internet.
+    Public,
+    /// Private ranges too.
+    Lan,
+}
+
+/// How the kernel program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// The best that works; sockets when nothing does.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the kernel's generic hook, or not at all.
+    Generic,
+    /// Sockets only.
+    Off,
+}
+
+/// Everything `turnwire serve` can be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to listen on. Empty: the wildcards of both families, port [`PORT`].
+    pub listen: Vec<Given<SocketAddr>>,
+    /// Relay addresses. Empty: found on the host.
+    pub relay_ips: Vec<Given<IpAddr>>,
+    /// Public addresses of relay addresses.
+    pub externals: Vec<Given<External>>,
+    /// Ports that relayed transport addresses have.
+    pub relay_ports: Given<RangeInclusive<u16>>,
+    /// The realm of the long-term credentials.
+    pub realm: String,
+    /// Users with passwords of their own.
+    pub users: Vec<User>,
+    /// Secrets that time-limited credentials are made of.
+    pub auth_secrets: Vec<Secret>,
+    /// Which addresses may be peers.
+    pub peer_policy: PeerPolicy,
+    /// Ranges that may be peers whatever the policy says.
+    pub allow_peers: Vec<Given<IpNet>>,
+    /// Ranges that may not be peers whatever the policy says.
+    pub deny_peers: Vec<Given<IpNet>>,
+    /// Interfaces that carry the fast path.
+    pub xdp: Vec<Given<String>>,
+    /// How the kernel program is attached.
+    pub xdp_mode: Given<XdpMode>,
+    /// One pinned worker for each. Empty: every core this process may use.
+    pub cores: Vec<Given<usize>>,
+    /// Allocations at once, in all.
+    pub max_allocations: Given<usize>,
+    /// Channels at once, in all.
+    pub max_channels: Given<usize>,
+    /// Allocations at once for one user; `None` for as many as there are.
+    pub user_quota: Option<Given<usize>>,
+    /// Where the admin server listens; `None` for nowhere.
+    pub admin: Option<Given<SocketAddr>>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// What should be told, though it stops nothing.
+    pub notes: Vec<String>,
+}
+
+impl Config {
+    /// Makes a configuration of `settings`, reading the secret files that they name.
+    ///
+    /// # Errors
+    /// Every mistake that was found, with its place.
+    pub fn new(settings: &Settings) -> Result<Config, Problems> {
+        let mut reader = Reader { settings, problems: Vec::new(), notes: Vec::new() };
+        let config = reader.config();
+        let mut problems = reader.problems;
+        if problems.is_empty() {
+            check::together(&config, &mut problems);
+            problems.dedup();
+        }
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    /// Whether nobody could authenticate: no user and no secret is configured.
+    pub fn without_credentials(&self) -> bool {
+        self.users.is_empty() && self.auth_secrets.is_empty()
+    }
+
+    /// The listening addresses, the default included.
+    pub fn listen_or_default(&self) -> Vec<Given<SocketAddr>> {
+        if !self.listen.is_empty() {
+            return self.listen.clone();
+        }
+        let wildcard = |ip: IpAddr| Given {
+            value: SocketAddr::new(ip, PORT),
+            source: Source::Default("listen"),
+        };
+        vec![wildcard(Ipv4Addr::UNSPECIFIED.into()), wildcard(Ipv6Addr::UNSPECIFIED.into())]
+    }
+}
+
+struct Reader<'s> {
+    settings: &'s Settings,
+    problems: Vec<Problem>,
+    notes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> Config {
+        let tables = 1..=TABLE_MAX;
+        let size = |text: &str| parse::number(text, &tables);
+        let admin_default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9641));
+        Config {
+            listen: self.all("listen", parse::listen),
+            relay_ips: self.all("relay-ip", parse::relay_ip),
+            externals: self.all("external-ip", parse::external),
+            relay_ports: self
+                .one("relay-ports", parse::relay_ports)
+                .unwrap_or_else(|| default(49152..=65535, "relay-ports")),
+            realm: self.value("realm", parse::realm, || "turnwire".to_owned()),
+            users: self.users(),
+            auth_secrets: self.secrets(),
+            peer_policy: self.value("peer-policy", parse::peer_policy, || PeerPolicy::Public),
+            allow_peers: self.all("allow-peer", parse::cidr),
+            deny_peers: self.all("deny-peer", parse::cidr),
+            xdp: self.all("xdp", parse::interface),
+            xdp_mode: self
+                .one("xdp-mode", parse::xdp_mode)
+                .unwrap_or_else(|| default(XdpMode::Auto, "xdp-mode")),
+            cores: self
+                .all("cores", parse::cores)
+                .into_iter()
+                .flat_map(|given| {
+                    let source = given.source;
+                    let each = move |value| Given { value, source: source.clone() };
+                    given.value.into_iter().map(each)
+                })
+                .collect(),
+            max_allocations: self
+                .one("max-allocations", size)
+                .unwrap_or_else(|| default(TABLE_DEFAULT, "max-allocations")),
+            max_channels: self
+                .one("max-channels", size)
+                .unwrap_or_else(|| default(TABLE_DEFAULT, "max-channels")),
+            user_quota: self.one("user-quota", size),
+            admin: match self.one("admin", parse::admin) {
+                None => Some(default(admin_default, "admin")),
+                Some(Given { value: None, .. }) => None,
+                Some(Given { value: Some(value), source }) => Some(Given { value, source }),
+            },
+            log_format: self.value("log-format", parse::log_format, || LogFormat::Text),
+            notes: std::mem::take(&mut self.notes),
+        }
+    }
+
+    /// Every value of a key that parses; the others become problems.
+    fn all<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<Given<T>> {
+        let mut values = Vec::new();
+        for given in self.settings.all(key) {
+            match parse(&given.value) {
+                Ok(value) => values.push(Given { value, source: given.source.clone() }),
+                Err(wrong) => {
+                    let message = format!("\"{}\" {wrong}", given.value.escape_debug());
+                    self.problems.push(Problem::new(&given.source, message));
+                }
+            }
+        }
+        values
+    }
+
+    fn one<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Given<T>> {
+        self.all(key, parse).pop()
+    }
+
+    fn value<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        default: impl Fn() -> T,
+    ) -> T {
+        self.one(key, parse).map_or_else(default, |given| given.value)
+    }
+
+    fn users(&mut self) -> Vec<User> {
+        let mut users: Vec<User> = Vec::new();
+        for given in self.secret_values("user", "user-file") {
+            match parse::user(&given.value) {
+                Ok(user) if users.iter().any(|known| known.name == user.name) => {
+                    let message = format!("the user {:?} is given twice", user.name);
+                    self.problems.push(Problem::new(&given.source, message));
+                }
+                Ok(user) => users.push(user),
+                Err(wrong) => self.problems.push(Problem::new(&given.source, wrong)),
+            }
+        }
+        users
+    }
+
+    fn secrets(&mut self) -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        for given in self.secret_values("auth-secret", "auth-secret-file") {
+            match parse::auth_secret(&given.value) {
+                Ok(secret) if secrets.contains(&secret) => {
+                    let message = "this secret is given twice";
+                    self.problems.push(Problem::new(&given.source, message));
+                }
+                Ok(secret) => secrets.push(secret),
+                Err(wrong) => self.problems.push(Problem::new(&given.source, wrong)),
+            }
+        }
+        secrets
+    }
+
+    /// The values of `key`, and the lines of the files that `file_key` names.
+    fn secret_values(&mut self, key: &str, file_key: &str) -> Vec<Given<String>> {
+        let mut values = self.settings.all(key).to_vec();
+        for file in self.settings.all(file_key) {
+            match secrets::read(file) {
+                Ok((entries, note)) => {
+                    values.extend(entries);
+                    self.notes.extend(note);
+                }
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        values
+    }
+}
+
+fn default<T>(value: T, key: &'static str) -> Given<T> {
+    Given { value, source: Source::Default(key) }
+}

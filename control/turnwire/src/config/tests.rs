@@ -1,0 +1,244 @@
+//! The table of configurations: each bad one with the message that stops the start.
+
+use std::path::Path;
+
+use super::*;
+use crate::settings::{file, find_key};
+
+fn from_file(text: &str) -> Result<Config, Problems> {
+    file::parse(Path::new("turnwire.toml"), text).and_then(|settings| Config::new(&settings))
+}
+
+fn from_flag(key: &str, value: &str) -> Result<Config, Problems> {
+    let key = find_key(key).expect("a key");
+    let mut settings = Settings::default();
+    settings.add(key, value.to_owned(), Source::Flag(key.name));
+    Config::new(&settings)
+}
+
+/// Each file, and what is said after `turnwire.toml:`.
+const BAD: &[(&str, &str)] = &[
+    ("listen = \"0.0.0.0\"", "1: listen: \"0.0.0.0\" needs a port, such as 0.0.0.0:3478"),
+    ("listen = \"::\"", "1: listen: \"::\" needs a port, such as [::]:3478"),
+    (
+        "listen = \"localhost:3478\"",
+        "1: listen: \"localhost:3478\" is not ADDR:PORT, such as 0.0.0.0:3478 or [::]:3478",
+    ),
+    ("listen = \"224.0.0.1:1\"", "1: listen: \"224.0.0.1:1\" is not an address of one host"),
+    ("listen = [\"0.0.0.0:1\",\n\"0.0.0.0:1\"]", "2: listen: 0.0.0.0:1 is given twice"),
+    (
+        "listen = \"0.0.0.0:50000\"",
+        "1: listen: the listening port 50000 is one of the relay-ports 49152-65535; move one of \
+         them",
+    ),
+    (
+        "relay-ports = \"2000-4000\"",
+        "1: relay-ports: the listening port 3478 is one of the relay-ports 2000-4000; move one of \
+         them",
+    ),
+    (
+        "relay-ports = \"9-1\"",
+        "1: relay-ports: \"9-1\" is not LO-HI with 1024 <= LO <= HI <= 65535, such as 49152-65535",
+    ),
+    (
+        "relay-ports = \"49152-70000\"",
+        "1: relay-ports: \"49152-70000\" is not LO-HI with 1024 <= LO <= HI <= 65535, such as \
+         49152-65535",
+    ),
+    (
+        "relay-ip = \"0.0.0.0\"",
+        "1: relay-ip: \"0.0.0.0\" stands for every address; name one of this host",
+    ),
+    (
+        "relay-ip = \"192.0.2.1:80\"",
+        "1: relay-ip: \"192.0.2.1:80\" has a port; give the address alone (ports are relay-ports)",
+    ),
+    ("relay-ip = \"eth0\"", "1: relay-ip: \"eth0\" is not an IP address, such as 198.51.100.7"),
+    (
+        "relay-ip = \"::ffff:1.2.3.4\"",
+        "1: relay-ip: \"::ffff:1.2.3.4\" is IPv4 in disguise; write it as IPv4",
+    ),
+    (
+        "relay-ip = \"fe80::1\"",
+        "1: relay-ip: \"fe80::1\" is link-local, which peers elsewhere cannot reach",
+    ),
+    (
+        "external-ip = \"host=10.0.0.1\"",
+        "1: external-ip: \"host=10.0.0.1\" is not PUB or PUB=PRIV, such as 198.51.100.7=10.0.0.7",
+    ),
+    (
+        "external-ip = \"1.2.3.4=fd00::1\"",
+        "1: external-ip: \"1.2.3.4=fd00::1\" pairs addresses of two families",
+    ),
+    (
+        "relay-ip = \"10.0.0.7\"\nexternal-ip = \"1.2.3.4=10.0.0.8\"",
+        "2: external-ip: 10.0.0.8 is not a relay-ip; those of its family: 10.0.0.7",
+    ),
+    (
+        "relay-ip = \"10.0.0.7\"\nexternal-ip = \"2001:4860::1\"",
+        "2: external-ip: 2001:4860::1 has no IPv6 relay-ip behind it; add --relay-ip with the \
+         address of this host that 2001:4860::1 leads to",
+    ),
+    (
+        "relay-ip = [\"10.0.0.7\", \"10.0.0.8\"]\nexternal-ip = \"1.2.3.4\"",
+        "2: external-ip: 1.2.3.4 could stand before each of 10.0.0.7, 10.0.0.8; write \
+         1.2.3.4=10.0.0.7",
+    ),
+    (
+        "relay-ip = \"10.0.0.7\"\nexternal-ip = [\"1.2.3.4\",\n \"1.2.3.5\"]",
+        "3: external-ip: 10.0.0.7 already stands behind 1.2.3.4",
+    ),
+    (
+        "realm = \"\"",
+        "1: realm: \"\" is not a realm: give a name, such as example.org, without quotes, \
+         backslashes or control characters",
+    ),
+    ("user = \"alice\"", "1: user: a user is NAME:PASSWORD; here is no colon"),
+    ("user = \"alice:\"", "1: user: a user is NAME:PASSWORD; here one of both is empty"),
+    ("user = [\"a:one\", \"a:two\"]", "1: user: the user \"a\" is given twice"),
+    ("auth-secret = [\"s\", \"s\"]", "1: auth-secret: this secret is given twice"),
+    (
+        "user-file = \"/nonexistent/users\"",
+        "1: user-file: /nonexistent/users cannot be read: No such file or directory (os error 2)",
+    ),
+    ("peer-policy = \"open\"", "1: peer-policy: \"open\" is neither public nor lan"),
+    (
+        "allow-peer = \"10.0.0.1/8\"",
+        "1: allow-peer: \"10.0.0.1/8\" has bits beyond its prefix; did you mean 10.0.0.0/8?",
+    ),
+    (
+        "deny-peer = \"10.0.0.0/33\"",
+        "1: deny-peer: \"10.0.0.0/33\" is not a range of addresses, such as 10.20.0.0/16",
+    ),
+    (
+        "allow-peer = \"10.1.0.0/16\"\ndeny-peer = \"10.0.0.0/8\"",
+        "1: allow-peer: deny-peer covers all of 10.1.0.0/16, and what is denied stays denied; \
+         remove one of them",
+    ),
+    ("xdp = \"a/b\"", "1: xdp: \"a/b\" is not an interface's name, such as eth0"),
+    ("xdp = \"eth0,eth0\"", "1: xdp: eth0 is given twice"),
+    ("xdp-mode = \"fast\"", "1: xdp-mode: \"fast\" is none of auto, native, generic and off"),
+    (
+        "xdp-mode = \"native\"",
+        "1: xdp-mode: \"native\" needs the interfaces that carry the fast path: add --xdp IFACE, \
+         or leave xdp-mode out",
+    ),
+    ("cores = \"0,x\"", "1: cores: \"x\" is not a list of cores, such as 0,2-3"),
+    ("cores = \"0-2,1\"", "1: cores: 1 is given twice"),
+    ("max-allocations = 0", "1: max-allocations: \"0\" is not a whole number from 1 to 1048576"),
+    (
+        "max-channels = \"many\"",
+        "1: max-channels: \"many\" is not a whole number from 1 to 1048576",
+    ),
+    (
+        "max-allocations = 10\nuser-quota = 20",
+        "2: user-quota: \"20\" is more than max-allocations, which is 10",
+    ),
+    (
+        "admin = \"9641\"",
+        "1: admin: \"9641\" is neither ADDR:PORT, such as 127.0.0.1:9641, nor off",
+    ),
+    ("log-format = \"xml\"", "1: log-format: \"xml\" is neither text nor json"),
+];
+
+#[test]
+fn each_bad_value_is_told_with_its_line_key_and_what_would_be_right() {
+    for (text, message) in BAD {
+        match from_file(text) {
+            Ok(_) => panic!("{text} was taken"),
+            Err(problems) => {
+                assert_eq!(problems.to_string(), format!("turnwire.toml:{message}"), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_flag_is_told_by_the_flags_name() {
+    for (key, value, message) in [
+        (
+            "relay-ports",
+            "x",
+            "--relay-ports: \"x\" is not LO-HI with 1024 <= LO <= HI <= 65535, such as 49152-65535",
+        ),
+        ("user", "hunter2", "--user: a user is NAME:PASSWORD; here is no colon"),
+        (
+            "xdp-mode",
+            "generic",
+            "--xdp-mode: \"generic\" needs the interfaces that carry the fast path: add --xdp IFACE, or leave xdp-mode out",
+        ),
+    ] {
+        let problems = from_flag(key, value).err().expect("a problem");
+        assert_eq!(problems.to_string(), message);
+    }
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_at_once() {
+    let problems = from_file("listen = \"x\"\nrealm = \"\"\ncores = \"y\"\n").err().expect("bad");
+    assert_eq!(problems.0.len(), 3);
+}
+
+#[test]
+fn no_message_holds_a_secret() {
+    for text in [
+        "user = \"hunter2\"",
+        "user = \"a:hunter2\\u0007\"",
+        "auth-secret = [\"hunter2\", \"hunter2\"]",
+    ] {
+        let problems = from_file(text).err().expect("a problem");
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+}
+
+#[test]
+fn nothing_at_all_gives_the_embedded_default() {
+    let config = Config::new(&Settings::default()).expect("good");
+    assert!(config.without_credentials());
+    let listen: Vec<String> =
+        config.listen_or_default().iter().map(|given| given.value.to_string()).collect();
+    assert_eq!(listen, ["0.0.0.0:3478", "[::]:3478"]);
+    assert_eq!(config.relay_ports.value, 49152..=65535);
+    assert_eq!(config.peer_policy, PeerPolicy::Public);
+    assert_eq!((config.max_allocations.value, config.max_channels.value), (65_536, 65_536));
+    assert_eq!(
+        config.admin.map(|given| given.value.to_string()).as_deref(),
+        Some("127.0.0.1:9641")
+    );
+}
+
+#[test]
+fn a_file_with_every_key_is_taken() {
+    // given
+    let text = r#"
+listen = ["192.0.2.7:3478", "[2001:db8::7]:3478"]
+relay-ip = ["192.0.2.7", "2001:db8::7"]
+external-ip = ["198.51.100.7=192.0.2.7"]
+relay-ports = "50000-60000"
+realm = "example.org"
+user = ["alice:one:with:colons", "bob:two"]
+auth-secret = ["old", "new"]
+peer-policy = "lan"
+allow-peer = ["10.1.0.0/16", "192.0.2.99"]
+deny-peer = ["10.1.2.0/24"]
+xdp = ["eth0", "eth1"]
+xdp-mode = "native"
+cores = "0,2-3"
+max-allocations = 10_000
+max-channels = 20000
+user-quota = 16
+admin = "off"
+log-format = "json"
+"#;
+    // when
+    let config = from_file(text).expect("a good file");
+    // then
+    let cores: Vec<usize> = config.cores.iter().map(|given| given.value).collect();
+    assert_eq!(cores, [0, 2, 3]);
+    assert_eq!(config.users[0].password.expose(), "one:with:colons");
+    assert_eq!(config.auth_secrets.len(), 2);
+    assert_eq!(config.max_allocations.value, 10_000);
+    assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
+    assert!(config.admin.is_none());
+    assert_eq!(config.log_format, LogFormat::Json);
+}

@@ -1,0 +1,250 @@
+//! Settings as they were given: text, each with the place it came from.
+//!
+//! ```text
+//!   flags ──┐
+//!   env   ──┼──> Settings: key -> [(text, Source)] ──> config: typed, checked
+//!   file  ──┘
+//! ```
+//!
+//! A flag replaces all that the environment and the file say about its key; the environment
+//! replaces the file. Keys and flags have the same names, listed once in [`KEYS`], and one parser
+//! for each value, so a mistake reads alike wherever it was made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub mod file;
+pub mod secrets;
+
+/// How a key's value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One text.
+    Text,
+    /// One whole number; in the file with or without quotes.
+    Number,
+    /// Any number of texts: a repeated flag, a list (or one text) in the file.
+    List,
+    /// As `List`; a text may also hold several, separated by commas.
+    Commas,
+    /// As `List`; paths, in the file relative to the file's own folder.
+    Paths,
+}
+
+/// One setting: a flag `--name` of `turnwire serve` and a key `name` of the file.
+#[derive(Debug)]
+pub struct Key {
+    /// The flag without its dashes.
+    pub name: &'static str,
+    /// How its value is written.
+    pub shape: Shape,
+    /// What a right value looks like.
+    pub example: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, example: &'static str) -> Key {
+    Key { name, shape, example }
+}
+
+/// Every setting there is.
+pub const KEYS: &[Key] = &[
+    key("listen", Shape::List, "\"0.0.0.0:3478\""),
+    key("relay-ip", Shape::List, "\"198.51.100.7\""),
+    key("external-ip", Shape::List, "\"198.51.100.7=10.0.0.7\""),
+    key("relay-ports", Shape::Text, "\"49152-65535\""),
+    key("realm", Shape::Text, "\"example.org\""),
+    key("user", Shape::List, "\"NAME:PASSWORD\""),
+    key("user-file", Shape::Paths, "\"/etc/turnwire/users\""),
+    key("auth-secret", Shape::List, "\"SECRET\""),
+    key("auth-secret-file", Shape::Paths, "\"/etc/turnwire/auth-secret\""),
+    key("peer-policy", Shape::Text, "\"public\""),
+    key("allow-peer", Shape::List, "\"10.20.0.0/16\""),
+    key("deny-peer", Shape::List, "\"10.20.30.0/24\""),
+    key("xdp", Shape::Commas, "\"eth0\""),
+    key("xdp-mode", Shape::Text, "\"auto\""),
+    key("cores", Shape::Commas, "\"0,2-3\""),
+    key("max-allocations", Shape::Number, "65536"),
+    key("max-channels", Shape::Number, "65536"),
+    key("user-quota", Shape::Number, "16"),
+    key("admin", Shape::Text, "\"127.0.0.1:9641\""),
+    key("log-format", Shape::Text, "\"text\""),
+];
+
+/// The key of this name.
+pub fn find_key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key that was probably meant by `name`: the nearest by edit distance, if it is near.
+pub fn nearest_key(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase().replace('_', "-");
+    let (distance, nearest) = KEYS.iter().map(|key| (distance(&name, key.name), key.name)).min()?;
+    (distance <= nearest.len().div_ceil(3)).then_some(nearest)
+}
+
+/// The number of insertions, deletions and replacements that make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Where a setting was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// On the command line, as `--key`.
+    Flag(&'static str),
+    /// In a configuration file, under this key.
+    File(Arc<PathBuf>, usize, String),
+    /// In a configuration file, where no key could be made out.
+    FileLine(Arc<PathBuf>, usize),
+    /// In an environment variable.
+    Environment(&'static str),
+    /// In a file of secrets, on this line.
+    SecretFile(Arc<PathBuf>, usize),
+    /// Nowhere: the default of this key, or a check of several settings together.
+    Default(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(key) => write!(f, "--{key}"),
+            Source::File(path, line, key) => write!(f, "{}:{line}: {key}", path.display()),
+            Source::FileLine(path, line) | Source::SecretFile(path, line) => {
+                write!(f, "{}:{line}", path.display())
+            }
+            Source::Environment(name) => f.write_str(name),
+            Source::Default(key) => write!(f, "{key} (default)"),
+        }
+    }
+}
+
+/// A value and where it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was given.
+    pub source: Source,
+}
+
+/// Something that stops the start: where it is, what is wrong, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where the mistake is.
+    pub source: Source,
+    /// What is wrong and what would be right. Never holds a secret.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with what was given at `source`.
+    pub fn new(source: &Source, message: impl Into<String>) -> Problem {
+        Problem { source: source.clone(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.source, self.message)
+    }
+}
+
+/// All mistakes that were found, so that they can be mended in one go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Every setting that was made, as text.
+#[derive(Debug, Default)]
+pub struct Settings {
+    given: BTreeMap<&'static str, Vec<Given<String>>>,
+}
+
+impl Settings {
+    /// Adds one value of `key`, or each of several between commas where the key's shape has them.
+    /// What is already there stays.
+    pub fn add(&mut self, key: &'static Key, value: String, source: Source) {
+        let values = self.given.entry(key.name).or_default();
+        if key.shape == Shape::Commas {
+            let each = |part: &str| Given { value: part.trim().to_owned(), source: source.clone() };
+            values.extend(value.split(',').map(each));
+        } else {
+            values.push(Given { value, source });
+        }
+    }
+
+    /// Lays `over` over these settings: each key that it gives replaces what was given here.
+    pub fn overlay(&mut self, over: Settings) {
+        self.given.extend(over.given);
+    }
+
+    /// All values of a key, in the order given.
+    pub fn all(&self, key: &str) -> &[Given<String>] {
+        self.given.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The last value of a key.
+    pub fn one(&self, key: &str) -> Option<&Given<String>> {
+        self.all(key).last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_finds_the_one_that_was_meant() {
+        for (written, meant) in [
+            ("relay-prots", "relay-ports"),
+            ("relay_ip", "relay-ip"),
+            ("Listen", "listen"),
+            ("max-alocations", "max-allocations"),
+            ("users", "user"),
+        ] {
+            assert_eq!(nearest_key(written), Some(meant), "{written}");
+        }
+        assert_eq!(nearest_key("certificate"), None);
+    }
+
+    #[test]
+    fn an_overlay_replaces_whole_keys_and_keeps_the_others() {
+        // given
+        let listen = find_key("listen").expect("a key");
+        let realm = find_key("realm").expect("a key");
+        let mut base = Settings::default();
+        base.add(listen, "one".into(), Source::Default("listen"));
+        base.add(listen, "two".into(), Source::Default("listen"));
+        base.add(realm, "kept".into(), Source::Default("realm"));
+        let mut over = Settings::default();
+        over.add(listen, "three".into(), Source::Flag("listen"));
+        // when
+        base.overlay(over);
+        // then
+        assert_eq!(base.all("listen").len(), 1);
+        assert_eq!(base.one("listen").map(|given| given.value.as_str()), Some("three"));
+        assert_eq!(base.one("realm").map(|given| given.value.as_str()), Some("kept"));
+    }
+}
