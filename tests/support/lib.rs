@@ -1,1 +1,18 @@
-//! Shared by the tests.
+//! What the tests of whole relays share: a lab of three hosts, a relay to put in it, clients and
+//! peers, and eyes on the wire.
+//!
+//! Nothing here uses Turnwire's own crates. Messages, frames and checksums are written a second
+//! time, plainly and slowly, so that a fault of the relay cannot hide behind the same fault in its
+//! test.
+
+pub mod client;
+pub mod frame;
+pub mod lab;
+pub mod metrics;
+pub mod namespace;
+pub mod packet_socket;
+pub mod process;
+pub mod relay;
+pub mod stun;
+pub mod traffic;
+pub mod wait;

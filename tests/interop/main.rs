@@ -1,0 +1,1 @@
+//! Turnwire and clients that others wrote.

@@ -1,0 +1,278 @@
+//! The lab: three hosts in network namespaces, made and removed by `scripts/lab`, which draws them.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use crate::namespace;
+use crate::process::last_lines;
+use crate::wait::SOON;
+
+/// One of the lab's hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Where TURN clients run.
+    Client,
+    /// Where the relay runs.
+    Relay,
+    /// Where peers run.
+    Peer,
+}
+
+impl Host {
+    fn name(self) -> &'static str {
+        match self {
+            Host::Client => "client",
+            Host::Relay => "relay",
+            Host::Peer => "peer",
+        }
+    }
+}
+
+/// How the hosts are cabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// The relay has one interface to the client and another to the peer: frames are redirected.
+    TwoArmed,
+    /// The relay has one interface for both: frames go back where they came from (XDP_TX).
+    OneArmed,
+}
+
+impl Topology {
+    /// Both.
+    pub const ALL: [Topology; 2] = [Topology::TwoArmed, Topology::OneArmed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Topology::TwoArmed => "two-armed",
+            Topology::OneArmed => "one-armed",
+        }
+    }
+}
+
+/// An address family, and the lab's addresses in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    fn address(self, subnet: u16, host: u16) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::new(44, 128, subnet as u8, host as u8).into(),
+            Family::V6 => Ipv6Addr::new(0x2e00, 0x44, subnet, 0, 0, 0, 0, host).into(),
+        }
+    }
+
+    /// The client host's address.
+    pub fn client(self) -> IpAddr {
+        self.address(1, 2)
+    }
+
+    /// Where the relay listens.
+    pub fn listener(self) -> SocketAddr {
+        SocketAddr::new(self.address(1, 1), 3478)
+    }
+
+    /// The address that the relay gives to clients as relayed address.
+    pub fn relayed(self) -> IpAddr {
+        self.address(2, 1)
+    }
+
+    /// The peer host's address.
+    pub fn peer(self) -> IpAddr {
+        self.address(2, 2)
+    }
+
+    /// An address of the peer host that the relay reaches through it, as through a gateway.
+    pub fn far_peer(self) -> IpAddr {
+        self.address(9, 2)
+    }
+
+    /// The unspecified address.
+    pub fn any(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+}
+
+/// A lab of one's own. It is removed when dropped, and also when this process dies.
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    topology: Topology,
+    status: HashMap<String, String>,
+    scratch: PathBuf,
+    holder: Child,
+}
+
+/// Runs a test in a lab of its own. Without privilege it says what it needs and does nothing.
+///
+/// # Panics
+/// The test failed; the logs of what ran in the lab are printed, and kept.
+pub fn in_lab(topology: Topology, test: impl FnOnce(&Lab) -> Result<()>) {
+    match Lab::up(topology) {
+        Ok(None) => (),
+        Ok(Some(lab)) => {
+            // The lab is still alive when this panics, so that it knows that its logs are wanted.
+            if let Err(error) = test(&lab) {
+                panic!("{topology:?}: {error:#}");
+            }
+        }
+        Err(error) => panic!("no lab: {error:#}"),
+    }
+}
+
+impl Lab {
+    /// Makes a lab; `None`, having said so, where this process is not privileged to.
+    ///
+    /// # Errors
+    /// `scripts/lab` failed; its own words are on standard error.
+    pub fn up(topology: Topology) -> Result<Option<Lab>> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !namespace::is_root() {
+            eprintln!("skipped: a lab of network namespaces needs root (CAP_SYS_ADMIN)");
+            return Ok(None);
+        }
+        let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let scratch = std::env::temp_dir().join(format!("turnwire-{name}"));
+        std::fs::create_dir(&scratch).with_context(|| format!("making {}", scratch.display()))?;
+        let mut holder = script()
+            .args(["hold", "--name", &name, "--topology", topology.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting scripts/lab")?;
+        let stdout = holder.stdout.take().context("scripts/lab has no standard output")?;
+        let mut lab = Lab { name, topology, status: HashMap::new(), scratch, holder };
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            if line == "ready" {
+                return Ok(Some(lab));
+            }
+            if let Some((key, value)) = line.split_once('=') {
+                lab.status.insert(key.into(), value.into());
+            }
+        }
+        bail!("scripts/lab hold did not get ready")
+    }
+
+    fn print_logs(&self) {
+        eprintln!("logs are kept in {}", self.scratch.display());
+        for entry in std::fs::read_dir(&self.scratch).into_iter().flatten().flatten() {
+            let log = std::fs::read(entry.path()).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let tail = last_lines(&log).join("\n");
+            eprintln!("--- the end of {}\n{tail}", entry.file_name().display());
+        }
+    }
+
+    /// How this lab is cabled.
+    pub fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    /// A folder for this lab's logs, removed with it unless the test fails.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// The relay's interface towards the client.
+    pub fn towards_client(&self) -> &str {
+        &self.status["towards_client"]
+    }
+
+    /// The relay's interface towards the peer.
+    pub fn towards_peer(&self) -> &str {
+        &self.status["towards_peer"]
+    }
+
+    /// The relay's interfaces, each once, as `--xdp` wants them.
+    pub fn relay_interfaces(&self) -> Vec<&str> {
+        let mut all = vec![self.towards_client(), self.towards_peer()];
+        all.dedup();
+        all
+    }
+
+    /// A command that will run `program` on `host`, with the pid that the caller sees.
+    pub fn command(&self, host: Host, program: &str) -> Command {
+        let mut command = script();
+        command.args(["exec", "--name", &self.name, host.name(), program]);
+        command
+    }
+
+    /// Runs a short command on `host` to its end and gives what it printed.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn run(&self, host: Host, words: &[&str]) -> Result<String> {
+        let (program, arguments) = words.split_first().context("a command is needed")?;
+        let output = self.command(host, program).args(arguments).output()?;
+        if !output.status.success() {
+            bail!("{words:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `task` on a thread inside `host`; sockets made there stay there.
+    ///
+    /// # Errors
+    /// The task's own.
+    pub fn inside<T: Send>(
+        &self,
+        host: Host,
+        task: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        namespace::inside(Path::new(&self.status[host.name()]), task)
+    }
+
+    /// A UDP socket on `host`, with a read timeout of `SOON`.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub fn udp(&self, host: Host, local: SocketAddr) -> Result<UdpSocket> {
+        self.inside(host, || {
+            let socket = UdpSocket::bind(local).with_context(|| format!("binding {local}"))?;
+            socket.set_read_timeout(Some(SOON))?;
+            Ok(socket)
+        })
+    }
+
+    /// A TCP connection made on `host`.
+    ///
+    /// # Errors
+    /// It cannot be made within `SOON`.
+    pub fn tcp(&self, host: Host, remote: SocketAddr) -> Result<TcpStream> {
+        self.inside(host, || Ok(TcpStream::connect_timeout(&remote, SOON)?))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The end of its standard input tells the holder to remove the lab.
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+        if std::thread::panicking() {
+            self.print_logs();
+        } else {
+            let _ = std::fs::remove_dir_all(&self.scratch);
+        }
+    }
+}
+
+fn script() -> Command {
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab"))
+}

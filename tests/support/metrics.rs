@@ -1,0 +1,101 @@
+//! Reading a relay's metrics page (the Prometheus text format).
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+
+use crate::lab::{Host, Lab};
+use crate::wait::SOON;
+
+/// One reading of all metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// Asks the admin server at `admin`, from the relay's own host.
+    ///
+    /// # Errors
+    /// No answer, or another than 200.
+    pub fn read(lab: &Lab, admin: SocketAddr) -> Result<Self> {
+        Ok(Self(get(lab, admin, "/metrics")?))
+    }
+
+    /// The sum of all samples of `name` that carry every one of `labels`; zero if there are none.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let wanted: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let samples = self.0.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = match rest.strip_prefix('{') {
+                Some(rest) => rest.split_once('}')?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            let has = |wanted: &String| labels.split(',').any(|label| label.trim() == wanted);
+            wanted.iter().all(has).then(|| value.trim().parse::<f64>().ok())?
+        });
+        samples.sum::<f64>() as u64
+    }
+
+    /// The page as it is.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A GET request to the admin server; gives the body.
+///
+/// # Errors
+/// No answer, or another than 200.
+pub fn get(lab: &Lab, admin: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = lab.tcp(Host::Relay, admin)?;
+    stream.set_read_timeout(Some(SOON))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("reading from the admin server")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer has a head")?;
+    let status = head.lines().next().unwrap_or_default();
+    if !status.contains(" 200 ") {
+        bail!("GET {path}: {status}");
+    }
+    Ok(unchunked(head, body))
+}
+
+/// Undoes chunked transfer coding, if there is any.
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.into();
+    }
+    let (mut whole, mut rest) = (String::new(), body);
+    while let Some((length, chunk)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length.trim(), 16).unwrap_or(0);
+        let Some(chunk_text) = chunk.get(..length).filter(|text| !text.is_empty()) else { break };
+        whole.push_str(chunk_text);
+        rest = chunk.get(length + 2..).unwrap_or_default();
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_summed_over_the_labels_that_were_not_asked_for() {
+        let page = "# TYPE packets counter\npackets{tier=\"xdp\",worker=\"0\"} 3\n\
+                    packets{tier=\"xdp\",worker=\"1\"} 4\npackets{tier=\"socket\"} 5\nup 1\n";
+        let metrics = Metrics(page.into());
+        assert_eq!(metrics.sum("packets", &[("tier", "xdp")]), 7);
+        assert_eq!(metrics.sum("packets", &[]), 12);
+        assert_eq!(metrics.sum("up", &[]), 1);
+        assert_eq!(metrics.sum("pack", &[]), 0);
+    }
+
+    #[test]
+    fn a_chunked_body_is_joined() {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked";
+        assert_eq!(unchunked(head, "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), "abcde");
+        assert_eq!(unchunked("HTTP/1.1 200 OK", "abc"), "abc");
+    }
+}

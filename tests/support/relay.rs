@@ -1,0 +1,271 @@
+//! The relay in a lab: Turnwire by one of its tiers, or coturn as the oracle that shows that the
+//! lab, the clients and the tests are right by themselves.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::Client;
+use crate::lab::{Family, Host, Lab};
+use crate::metrics::Metrics;
+use crate::process::Process;
+use crate::wait::{Deadline, SOON};
+
+/// The user that every relay of the lab knows.
+pub const USER: &str = "alice";
+/// The user's password.
+pub const PASSWORD: &str = "wonderland";
+/// The relay's realm.
+pub const REALM: &str = "lab.test";
+/// The ports that relayed addresses have.
+pub const RELAY_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+
+const FORWARDED: &str = "turnwire_forwarded_packets_total";
+
+/// What carries channel data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Turnwire's XDP program, in the driver.
+    Native,
+    /// Turnwire's XDP program, in the kernel's stack.
+    Generic,
+    /// Turnwire's batched sockets.
+    Sockets,
+    /// coturn.
+    Oracle,
+}
+
+impl Tier {
+    /// The tiers that every test of the relay's behaviour runs with.
+    pub const OURS: [Tier; 2] = [Tier::Native, Tier::Sockets];
+
+    /// The tier's label in the metrics; none for a relay that has no such metrics.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Tier::Native | Tier::Generic => Some("xdp"),
+            Tier::Sockets => Some("socket"),
+            Tier::Oracle => None,
+        }
+    }
+}
+
+/// A way through the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    ToPeer,
+    /// From the peer.
+    ToClient,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Direction; 2] = [Direction::ToPeer, Direction::ToClient];
+
+    fn label(self) -> &'static str {
+        match self {
+            Direction::ToPeer => "to_peer",
+            Direction::ToClient => "to_client",
+        }
+    }
+}
+
+/// A relay that serves in a lab, until it is dropped.
+#[derive(Debug)]
+pub struct RelayUnderTest<'a> {
+    lab: &'a Lab,
+    tier: Tier,
+    process: Process,
+}
+
+impl<'a> RelayUnderTest<'a> {
+    /// Starts the relay and waits until it answers, over both families.
+    ///
+    /// # Errors
+    /// It ended, or does not answer in time.
+    pub fn start(lab: &'a Lab, tier: Tier) -> Result<Self> {
+        Self::start_with(lab, tier, &[])
+    }
+
+    /// The same, with more arguments for the relay's command line.
+    ///
+    /// # Errors
+    /// As for `start`.
+    pub fn start_with(lab: &'a Lab, tier: Tier, more: &[&str]) -> Result<Self> {
+        let mut command = match tier {
+            Tier::Oracle => coturn(lab),
+            _ => turnwire(lab, tier)?,
+        };
+        command.args(more);
+        let log = lab.scratch().join(format!("relay-{tier:?}.log"));
+        let process = Process::start("the relay", &mut command, &log)?;
+        let mut relay = Self { lab, tier, process };
+        relay.serves()?;
+        Ok(relay)
+    }
+
+    fn serves(&mut self) -> Result<()> {
+        let deadline = Deadline::after(SOON);
+        for family in Family::ALL {
+            let mut client = Client::new(self.lab, family)?;
+            while let Err(error) = client.binding(Duration::from_millis(250)) {
+                self.process.must_be_running()?;
+                if deadline.left().is_none() {
+                    bail!("the relay does not serve: {error}\n{}", self.process.last_words());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By what this relay carries channel data.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Where this relay has its metrics.
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9641))
+    }
+
+    /// Reads its metrics.
+    ///
+    /// # Errors
+    /// It has none, or does not answer.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::read(self.lab, self.admin()).with_context(|| self.process.last_words())
+    }
+
+    /// How many packets this relay's tier has forwarded so far; zero for a relay without metrics.
+    ///
+    /// # Errors
+    /// The metrics cannot be read.
+    pub fn forwarded(&self, direction: Direction) -> Result<u64> {
+        match self.tier.label() {
+            Some(tier) => self.forwarded_by(tier, direction),
+            None => Ok(0),
+        }
+    }
+
+    /// The same for any tier, by its label.
+    ///
+    /// # Errors
+    /// The metrics cannot be read.
+    pub fn forwarded_by(&self, tier: &str, direction: Direction) -> Result<u64> {
+        let labels = [("tier", tier), ("direction", direction.label())];
+        Ok(self.metrics()?.sum(FORWARDED, &labels))
+    }
+
+    /// Stops it in its tracks (SIGSTOP).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.signal(libc::SIGSTOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.signal(libc::SIGCONT)
+    }
+
+    /// Asks it to end (SIGTERM), and waits for that.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.signal(libc::SIGTERM)?;
+        self.process.wait(SOON)
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// # Errors
+    /// It has ended.
+    pub fn must_be_running(&mut self) -> Result<()> {
+        self.process.must_be_running()
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+}
+
+fn coturn(lab: &Lab) -> Command {
+    let mut command = lab.command(Host::Relay, "turnserver");
+    command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--fingerprint", "--lt-cred-mech"]);
+    command.args(["--realm", REALM, "--user", &format!("{USER}:{PASSWORD}")]);
+    command.args(["--log-file", "stdout", "--pidfile"]).arg(lab.scratch().join("turnserver.pid"));
+    command.arg("--userdb").arg(lab.scratch().join("turnserver.db"));
+    for family in Family::ALL {
+        command.args(["--listening-ip", &family.listener().ip().to_string()]);
+        command.args(["--relay-ip", &family.relayed().to_string()]);
+    }
+    command
+}
+
+fn turnwire(lab: &Lab, tier: Tier) -> Result<Command> {
+    let binary = turnwire_binary()?;
+    let mut command = lab.command(Host::Relay, binary.to_str().context("an odd path")?);
+    command.args(["serve", "--realm", REALM, "--user", &format!("{USER}:{PASSWORD}")]);
+    command.args(["--relay-ports", &format!("{}-{}", RELAY_PORTS.start(), RELAY_PORTS.end())]);
+    for family in Family::ALL {
+        command.args(["--listen", &family.listener().to_string()]);
+        command.args(["--relay-ip", &family.relayed().to_string()]);
+    }
+    let mode = match tier {
+        Tier::Native => "native",
+        Tier::Generic => "generic",
+        Tier::Sockets | Tier::Oracle => "off",
+    };
+    command.args(["--xdp-mode", mode]);
+    if mode != "off" {
+        command.args(["--xdp", &lab.relay_interfaces().join(",")]);
+    }
+    Ok(command)
+}
+
+/// The program under test: `$TURNWIRE_BIN`, or what cargo builds beside this test now.
+///
+/// # Errors
+/// It does not build, or `$TURNWIRE_BIN` names nothing.
+pub fn turnwire_binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = BINARY.get_or_init(|| match std::env::var_os("TURNWIRE_BIN") {
+        Some(path) => std::fs::canonicalize(&path)
+            .map_err(|error| format!("TURNWIRE_BIN={}: {error}", path.display())),
+        None => build_turnwire().map_err(|error| format!("{error:?}")),
+    });
+    found.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Always asks cargo, so that no stale binary is tested: that costs little when nothing changed.
+fn build_turnwire() -> Result<PathBuf> {
+    // TARGET/debug/deps/this-test
+    let test = std::env::current_exe()?;
+    let profile = test.ancestors().nth(2).context("a test lives in target/PROFILE/deps")?;
+    let target = profile.parent().context("a profile lives in a target folder")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "turnwire", "--target-dir"]).arg(target);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let output = build.output().context("running cargo")?;
+    if !output.status.success() {
+        bail!("turnwire does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(profile.join("turnwire"))
+}
