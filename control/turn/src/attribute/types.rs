@@ -1,0 +1,115 @@
+//! The attribute type registry, as far as RFC 8489 and RFC 8656 define it.
+
+use std::fmt;
+
+/// A STUN attribute type (RFC 8489 section 18.3, RFC 8656 section 18).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttributeType(pub u16);
+
+macro_rules! attribute_types {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal;)*) => {
+        impl AttributeType {
+            $($(#[$doc])* pub const $name: AttributeType = AttributeType($value);)*
+
+            /// Every type that this crate can read and write.
+            pub const KNOWN: &'static [AttributeType] = &[$(AttributeType::$name),*];
+
+            /// The name in the registry, or `None` for a type that this crate does not know.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+attribute_types! {
+    /// RFC 8489 section 14.1.
+    MAPPED_ADDRESS = 0x0001, "MAPPED-ADDRESS";
+    /// RFC 8489 section 14.3.
+    USERNAME = 0x0006, "USERNAME";
+    /// RFC 8489 section 14.5.
+    MESSAGE_INTEGRITY = 0x0008, "MESSAGE-INTEGRITY";
+    /// RFC 8489 section 14.8.
+    ERROR_CODE = 0x0009, "ERROR-CODE";
+    /// RFC 8489 section 14.13.
+    UNKNOWN_ATTRIBUTES = 0x000A, "UNKNOWN-ATTRIBUTES";
+    /// RFC 8656 section 18.1.
+    CHANNEL_NUMBER = 0x000C, "CHANNEL-NUMBER";
+    /// RFC 8656 section 18.2.
+    LIFETIME = 0x000D, "LIFETIME";
+    /// RFC 8656 section 18.3.
+    XOR_PEER_ADDRESS = 0x0012, "XOR-PEER-ADDRESS";
+    /// RFC 8656 section 18.4.
+    DATA = 0x0013, "DATA";
+    /// RFC 8489 section 14.9.
+    REALM = 0x0014, "REALM";
+    /// RFC 8489 section 14.10.
+    NONCE = 0x0015, "NONCE";
+    /// RFC 8656 section 18.5.
+    XOR_RELAYED_ADDRESS = 0x0016, "XOR-RELAYED-ADDRESS";
+    /// RFC 8656 section 18.6.
+    REQUESTED_ADDRESS_FAMILY = 0x0017, "REQUESTED-ADDRESS-FAMILY";
+    /// RFC 8656 section 18.7.
+    EVEN_PORT = 0x0018, "EVEN-PORT";
+    /// RFC 8656 section 18.8.
+    REQUESTED_TRANSPORT = 0x0019, "REQUESTED-TRANSPORT";
+    /// RFC 8656 section 18.9.
+    DONT_FRAGMENT = 0x001A, "DONT-FRAGMENT";
+    /// RFC 8489 section 14.6.
+    MESSAGE_INTEGRITY_SHA256 = 0x001C, "MESSAGE-INTEGRITY-SHA256";
+    /// RFC 8489 section 14.12.
+    PASSWORD_ALGORITHM = 0x001D, "PASSWORD-ALGORITHM";
+    /// RFC 8489 section 14.4.
+    USERHASH = 0x001E, "USERHASH";
+    /// RFC 8489 section 14.2.
+    XOR_MAPPED_ADDRESS = 0x0020, "XOR-MAPPED-ADDRESS";
+    /// RFC 8656 section 18.10.
+    RESERVATION_TOKEN = 0x0022, "RESERVATION-TOKEN";
+    /// RFC 8656 section 18.11.
+    ADDITIONAL_ADDRESS_FAMILY = 0x8000, "ADDITIONAL-ADDRESS-FAMILY";
+    /// RFC 8656 section 18.12.
+    ADDRESS_ERROR_CODE = 0x8001, "ADDRESS-ERROR-CODE";
+    /// RFC 8489 section 14.11.
+    PASSWORD_ALGORITHMS = 0x8002, "PASSWORD-ALGORITHMS";
+    /// RFC 8489 section 14.16.
+    ALTERNATE_DOMAIN = 0x8003, "ALTERNATE-DOMAIN";
+    /// RFC 8656 section 18.13.
+    ICMP = 0x8004, "ICMP";
+    /// RFC 8489 section 14.14.
+    SOFTWARE = 0x8022, "SOFTWARE";
+    /// RFC 8489 section 14.15.
+    ALTERNATE_SERVER = 0x8023, "ALTERNATE-SERVER";
+    /// RFC 8489 section 14.7.
+    FINGERPRINT = 0x8028, "FINGERPRINT";
+}
+
+impl AttributeType {
+    /// Whether a receiver that does not know the type must refuse the message
+    /// (types below 0x8000, RFC 8489 section 14).
+    pub const fn is_comprehension_required(self) -> bool {
+        self.0 < 0x8000
+    }
+
+    /// Whether RFC 8489 or RFC 8656 defines the type.
+    pub const fn is_known(self) -> bool {
+        self.name().is_some()
+    }
+}
+
+impl fmt::Display for AttributeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "attribute 0x{:04x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for AttributeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
