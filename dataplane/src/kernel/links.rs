@@ -1,0 +1,199 @@
+//! The host's interfaces, and through which of them the program can send.
+//!
+//! The program sends by an interface that it is attached to, or by a VLAN of one: it writes the
+//! tag itself. Behind a bridge, bond or tunnel only the kernel knows the way, so traffic that
+//! leaves by one is left to the sockets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::netlink::facts::{Link, LinkKind, Mac};
+
+/// How frames leave by an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Egress {
+    /// The interface that the program sends by: for a VLAN, its parent.
+    pub(crate) ifindex: u32,
+    /// VLAN identifier, 0 for untagged frames.
+    pub(crate) vlan: u16,
+    /// Source address of the frames.
+    pub(crate) mac: Mac,
+    /// Largest IP packet, in bytes.
+    pub(crate) mtu: u32,
+}
+
+/// Frames that are for this host: with this MAC address, on this interface and VLAN (0: untagged).
+pub(crate) type Ingress = BTreeMap<(u32, u16), Mac>;
+
+/// What difference a change of an interface makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkChange {
+    /// None.
+    Nothing,
+    /// Frames look different: another MAC address, MTU or name.
+    Frames,
+    /// The kernel may route by it that did not, or the other way round.
+    Routes,
+}
+
+/// Every interface of the host.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    all: HashMap<u32, Link>,
+    addresses: HashMap<u32, HashSet<IpAddr>>,
+    attached: BTreeSet<u32>,
+}
+
+impl Links {
+    /// Forgets all and starts from what the kernel told.
+    pub(crate) fn replace(&mut self, links: Vec<Link>, addresses: Vec<(u32, IpAddr)>) {
+        self.all = links.into_iter().map(|link| (link.index, link)).collect();
+        self.addresses.clear();
+        for (link, address) in addresses {
+            self.addresses.entry(link).or_default().insert(address);
+        }
+    }
+
+    /// Which interfaces the program is attached to.
+    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) {
+        self.attached = attached;
+    }
+
+    /// The interface called `name`.
+    pub(crate) fn named(&self, name: &str) -> Option<&Link> {
+        self.all.values().find(|link| link.name == name)
+    }
+
+    /// The interface with this index.
+    pub(crate) fn get(&self, index: u32) -> Option<&Link> {
+        self.all.get(&index)
+    }
+
+    /// Takes in an interface that is new or different.
+    pub(crate) fn set(&mut self, link: Link) -> LinkChange {
+        let routes = |link: &Link| (link.up, link.controller, link.kind.clone());
+        match self.all.insert(link.index, link.clone()) {
+            Some(before) if before == link => LinkChange::Nothing,
+            Some(before) if routes(&before) == routes(&link) => LinkChange::Frames,
+            _ => LinkChange::Routes,
+        }
+    }
+
+    /// Takes an interface out.
+    pub(crate) fn remove(&mut self, index: u32) {
+        self.all.remove(&index);
+        self.addresses.remove(&index);
+    }
+
+    /// Adds an address to an interface, or takes it away.
+    pub(crate) fn set_address(&mut self, link: u32, address: IpAddr, present: bool) {
+        let of_link = self.addresses.entry(link).or_default();
+        if present {
+            of_link.insert(address);
+        } else {
+            of_link.remove(&address);
+        }
+    }
+
+    /// How frames leave by the interface that the kernel would send through; `None` when it is
+    /// down, or not one that the program can send by.
+    pub(crate) fn egress(&self, index: u32) -> Option<Egress> {
+        let link = self.all.get(&index)?;
+        let (ifindex, vlan) = match link.kind {
+            LinkKind::Vlan { parent, id } => (parent, id),
+            _ => (index, 0),
+        };
+        let parent = self.all.get(&ifindex)?;
+        let usable = link.up && parent.up && self.attached.contains(&ifindex);
+        usable.then_some(Egress { ifindex, vlan, mac: link.mac?, mtu: link.mtu })
+    }
+
+    /// Which frames are for this host: those for an attached interface itself, and those for a VLAN
+    /// of one, if it has addresses.
+    pub(crate) fn ingress(&self) -> Ingress {
+        let has_addresses = |link: &Link| {
+            self.addresses.get(&link.index).is_some_and(|addresses| !addresses.is_empty())
+        };
+        let own = |link: &Link| match link.kind {
+            LinkKind::Vlan { parent, id } if self.attached.contains(&parent) => {
+                (link.up && has_addresses(link)).then_some((parent, id))
+            }
+            _ => self.attached.contains(&link.index).then_some((link.index, 0)),
+        };
+        self.all.values().filter_map(|link| Some((own(link)?, link.mac?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 1];
+    const VLAN_MAC: Mac = [2, 0, 0, 0, 0, 5];
+
+    fn device(index: u32) -> Link {
+        Link {
+            index,
+            name: format!("eth{index}"),
+            mac: Some(MAC),
+            mtu: 1500,
+            up: true,
+            loopback: false,
+            kind: LinkKind::Device,
+            controller: None,
+            has_xdp: false,
+        }
+    }
+
+    fn vlan(index: u32, parent: u32, id: u16) -> Link {
+        let kind = LinkKind::Vlan { parent, id };
+        Link { kind, mac: Some(VLAN_MAC), mtu: 1496, ..device(index) }
+    }
+
+    fn links(all: Vec<Link>) -> Links {
+        let mut links = Links::default();
+        links.replace(all, vec![(5, IpAddr::from([192, 0, 2, 5]))]);
+        links.set_attached(BTreeSet::from([2]));
+        links
+    }
+
+    #[test]
+    fn frames_leave_by_an_attached_interface_untagged() {
+        let links = links(vec![device(2), device(3)]);
+        let egress = Egress { ifindex: 2, vlan: 0, mac: MAC, mtu: 1500 };
+        assert_eq!(links.egress(2), Some(egress));
+        assert_eq!(links.egress(3), None, "nobody attached to it");
+        assert_eq!(links.egress(9), None, "there is none");
+    }
+
+    #[test]
+    fn frames_leave_by_a_vlan_of_an_attached_interface_tagged() {
+        let links = links(vec![device(2), device(3), vlan(5, 2, 100), vlan(6, 3, 100)]);
+        let egress = Egress { ifindex: 2, vlan: 100, mac: VLAN_MAC, mtu: 1496 };
+        assert_eq!(links.egress(5), Some(egress));
+        assert_eq!(links.egress(6), None, "its parent is not attached");
+    }
+
+    #[test]
+    fn nothing_leaves_by_an_interface_that_is_down() {
+        let down = Link { up: false, ..device(2) };
+        let links = links(vec![down, vlan(5, 2, 100)]);
+        assert_eq!((links.egress(2), links.egress(5)), (None, None));
+    }
+
+    #[test]
+    fn only_a_vlan_with_addresses_is_ours() {
+        let links = links(vec![device(2), vlan(5, 2, 100), vlan(6, 2, 200)]);
+        assert_eq!(links.ingress(), Ingress::from([((2, 0), MAC), ((2, 100), VLAN_MAC)]));
+    }
+
+    #[test]
+    fn only_what_moves_routes_counts_as_such() {
+        let mut links = links(vec![device(2)]);
+        assert_eq!(links.set(device(2)), LinkChange::Nothing);
+        assert_eq!(links.set(Link { mtu: 9000, ..device(2) }), LinkChange::Frames);
+        assert_eq!(links.set(Link { mac: Some(VLAN_MAC), ..device(2) }), LinkChange::Frames);
+        assert_eq!(links.set(Link { up: false, ..device(2) }), LinkChange::Routes);
+        assert_eq!(links.set(device(3)), LinkChange::Routes, "a new one may");
+    }
+}

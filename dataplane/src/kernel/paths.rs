@@ -1,0 +1,211 @@
+//! Which hop leads to each destination in use.
+//!
+//! A path is a destination as seen from one of this host's addresses, because the kernel may route
+//! by source. Thousands of paths share a hop. When the kernel's routes change, the paths that the
+//! change can concern are doubted and looked up again, a bounded number at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+
+use super::hops::NO_HOP;
+use super::netlink::facts::Prefix;
+
+/// A destination, from one of this host's addresses. Ordered by destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Path {
+    pub(crate) to: IpAddr,
+    pub(crate) from: IpAddr,
+}
+
+/// Where a path leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Index of the hop, or [`NO_HOP`].
+    pub(crate) hop: u16,
+    /// There is no hop for want of room, or of an answer: worth another try later.
+    pub(crate) starved: bool,
+}
+
+#[derive(Default)]
+struct State {
+    uses: u32,
+    way: Way,
+    doubted: bool,
+}
+
+/// Every path in use.
+#[derive(Default)]
+pub(crate) struct Paths {
+    all: BTreeMap<Path, State>,
+    doubted: VecDeque<Path>,
+}
+
+impl Paths {
+    /// One more use. False when the path is new, and has to be [set](Paths::set).
+    pub(crate) fn hold(&mut self, path: Path) -> bool {
+        let state = self.all.entry(path).or_default();
+        state.uses += 1;
+        state.uses > 1
+    }
+
+    /// One use less. The hop that is given up with the last one.
+    pub(crate) fn release(&mut self, path: Path) -> Option<u16> {
+        let state = self.all.get_mut(&path)?;
+        state.uses -= 1;
+        if state.uses > 0 {
+            return None;
+        }
+        self.all.remove(&path).map(|state| state.way.hop)
+    }
+
+    /// Where the path leads: [`NO_HOP`] for one not in use.
+    pub(crate) fn hop(&self, path: Path) -> u16 {
+        self.all.get(&path).map_or(NO_HOP, |state| state.way.hop)
+    }
+
+    /// Sets where a path leads, and returns the hop it led to before.
+    pub(crate) fn set(&mut self, path: Path, way: Way) -> Option<u16> {
+        let state = self.all.get_mut(&path)?;
+        Some(std::mem::replace(&mut state.way, way).hop)
+    }
+
+    /// Doubts every path.
+    pub(crate) fn doubt_all(&mut self) {
+        self.doubt_range(None, |_, _| true);
+    }
+
+    /// Doubts the paths to destinations inside `prefix`.
+    pub(crate) fn doubt_prefix(&mut self, prefix: Prefix) {
+        self.doubt_range(Some(range(prefix)), |_, _| true);
+    }
+
+    /// Doubts the paths from or to `address`.
+    pub(crate) fn doubt_address(&mut self, address: IpAddr) {
+        self.doubt_range(None, |path, _| path.from == address || path.to == address);
+    }
+
+    /// Doubts the paths that deserve another try.
+    pub(crate) fn doubt_starved(&mut self) {
+        self.doubt_range(None, |_, state| state.way.starved);
+    }
+
+    /// The next path that is doubted.
+    pub(crate) fn next_doubted(&mut self) -> Option<Path> {
+        loop {
+            let path = self.doubted.pop_front()?;
+            if let Some(state) = self.all.get_mut(&path)
+                && std::mem::take(&mut state.doubted)
+            {
+                return Some(path);
+            }
+        }
+    }
+
+    /// True while [`Paths::next_doubted`] has more.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        !self.doubted.is_empty()
+    }
+
+    /// How many paths there are, how many lead nowhere, and how many of those are starved.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let nowhere = self.all.values().filter(|state| state.way.hop == NO_HOP);
+        let starved = nowhere.clone().filter(|state| state.way.starved).count();
+        (self.all.len(), nowhere.count(), starved)
+    }
+
+    fn doubt_range(
+        &mut self,
+        range: Option<RangeInclusive<Path>>,
+        which: impl Fn(&Path, &State) -> bool,
+    ) {
+        let all = match range {
+            Some(range) => self.all.range_mut(range),
+            None => self.all.range_mut(..),
+        };
+        for (path, state) in all {
+            if !state.doubted && which(path, state) {
+                state.doubted = true;
+                self.doubted.push_back(*path);
+            }
+        }
+    }
+}
+
+/// All paths to the destinations inside a prefix.
+fn range(prefix: Prefix) -> RangeInclusive<Path> {
+    let (first, last): (IpAddr, IpAddr) = match prefix.address {
+        IpAddr::V4(ip) => {
+            let host = u32::MAX.checked_shr(prefix.len.into()).unwrap_or(0);
+            let bits = ip.to_bits();
+            (Ipv4Addr::from_bits(bits & !host).into(), Ipv4Addr::from_bits(bits | host).into())
+        }
+        IpAddr::V6(ip) => {
+            let host = u128::MAX.checked_shr(prefix.len.into()).unwrap_or(0);
+            let bits = ip.to_bits();
+            (Ipv6Addr::from_bits(bits & !host).into(), Ipv6Addr::from_bits(bits | host).into())
+        }
+    };
+    let lowest = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let highest = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+    Path { to: first, from: lowest }..=Path { to: last, from: highest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(to: &str) -> Path {
+        let to: IpAddr = to.parse().unwrap();
+        let from = if to.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+        Path { to, from: from.parse().unwrap() }
+    }
+
+    fn doubted(paths: &mut Paths) -> Vec<String> {
+        std::iter::from_fn(|| paths.next_doubted()).map(|path| path.to.to_string()).collect()
+    }
+
+    fn paths(all: &[&str]) -> Paths {
+        let mut paths = Paths::default();
+        all.iter().for_each(|to| assert!(!paths.hold(path(to))));
+        paths
+    }
+
+    #[test]
+    fn a_changed_route_casts_doubt_on_the_destinations_inside_it_only() {
+        let mut paths = paths(&["10.1.0.0", "10.1.255.255", "10.2.0.1", "9.255.255.255", "::1"]);
+        paths.doubt_prefix(Prefix { address: [10, 1, 2, 3].into(), len: 16 });
+        assert_eq!(doubted(&mut paths), ["10.1.0.0", "10.1.255.255"]);
+        paths.doubt_prefix(Prefix { address: [10, 2, 0, 1].into(), len: 32 });
+        assert_eq!(doubted(&mut paths), ["10.2.0.1"]);
+    }
+
+    #[test]
+    fn a_default_route_casts_doubt_on_its_whole_family() {
+        let mut paths = paths(&["10.1.0.0", "2001:db8::5", "ffff::1"]);
+        paths.doubt_prefix(Prefix { address: Ipv4Addr::UNSPECIFIED.into(), len: 0 });
+        assert_eq!(doubted(&mut paths), ["10.1.0.0"]);
+        paths.doubt_prefix(Prefix { address: Ipv6Addr::UNSPECIFIED.into(), len: 0 });
+        assert_eq!(doubted(&mut paths), ["2001:db8::5", "ffff::1"]);
+    }
+
+    #[test]
+    fn a_path_is_doubted_once_and_never_after_it_is_given_up() {
+        let mut paths = paths(&["10.1.0.0", "10.2.0.0"]);
+        paths.doubt_all();
+        paths.doubt_all();
+        paths.release(path("10.1.0.0"));
+        assert_eq!(doubted(&mut paths), ["10.2.0.0"]);
+        assert!(!paths.is_doubtful());
+    }
+
+    #[test]
+    fn a_hop_is_given_up_with_its_last_use() {
+        let mut paths = paths(&["10.1.0.0"]);
+        paths.set(path("10.1.0.0"), Way { hop: 7, starved: false });
+        assert!(paths.hold(path("10.1.0.0")), "known already");
+        assert_eq!(paths.release(path("10.1.0.0")), None);
+        assert_eq!(paths.release(path("10.1.0.0")), Some(7));
+        assert_eq!(paths.hop(path("10.1.0.0")), NO_HOP);
+    }
+}
