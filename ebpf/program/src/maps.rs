@@ -36,7 +36,7 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// Size and secret of the route table.
 #[unsafe(no_mangle)]
-static GEOMETRY: Geometry = Geometry { buckets: 4, secret: [0; HASH_WORDS] };
+static GEOMETRY: Geometry = Geometry { secret: [0; HASH_WORDS], buckets: 4 };
 
 pub struct Maps;
 
@@ -81,15 +81,14 @@ pub struct Link(pub u32);
 
 impl Ingress for Link {
     #[inline(always)]
-    fn is_ours(&self, mac: &[u8; 6], vlan: u16) -> bool {
+    fn is_ours(&self, mac: u64, vlan: u16) -> bool {
         let own = if vlan == 0 {
             LINKS.get(self.0).copied()
         } else {
             let key = (self.0 as u64) << 32 | vlan as u64;
             unsafe { VLANS.get(&key) }.copied()
         };
-        let [a, b, c, d, e, f] = *mac;
-        own == Some(u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
+        own == Some(mac)
     }
 }
 
@@ -97,11 +96,17 @@ impl Ingress for Link {
 pub fn forwarded(forward: &Forward) {
     forward.count();
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
-    for direction in forward.directions().into_iter().flatten() {
-        unsafe {
-            (*counters).packets[direction as usize] += 1;
-            (*counters).bytes[direction as usize] += forward.data as u64;
-        }
+    let bytes = forward.data as u64;
+    // Each direction by name: an index that is computed would bring a bounds check and a panic.
+    let ([to_peer, to_client], [bytes_to_peer, bytes_to_client]) =
+        unsafe { (&mut (*counters).packets, &mut (*counters).bytes) };
+    if forward.to_peer.is_some() {
+        *to_peer += 1;
+        *bytes_to_peer += bytes;
+    }
+    if forward.to_client.is_some() {
+        *to_client += 1;
+        *bytes_to_client += bytes;
     }
 }
 

@@ -37,7 +37,7 @@ pub use datagram::Datagram;
 pub use decide::{Forward, Tables, decide};
 pub use frame::{Frame, Plain};
 pub use hop::{HOPS_MAX, Hop, HopCell};
-pub use packet::{Carried, Packet};
+pub use packet::{Carried, Packet, mac_word};
 pub use plan::{Ingress, Network, Plan, plan};
 pub use ports::{LISTENER, PortUse, RELAY_ADDRESSES_MAX};
 pub use reason::{Counters, Direction, Reason};

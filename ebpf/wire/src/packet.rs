@@ -7,8 +7,8 @@ use zerocopy::network_endian::U16;
 /// A UDP datagram in an Ethernet frame, its lengths checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
-    /// Destination MAC address.
-    pub mac: [u8; 6],
+    /// Destination MAC address, as [`mac_word`] makes it.
+    pub mac: u64,
     /// VLAN identifier, 0 for an untagged frame.
     pub vlan: u16,
     /// Source IP address.
@@ -42,6 +42,12 @@ const MORE_OR_OFFSET: u16 = 0x3fff;
 /// Largest UDP datagram that the program looks at; the verifier needs a bound too.
 const LARGEST: u16 = 9000;
 
+/// A MAC address as a number, for comparing: its bytes in memory order, then two zero bytes.
+#[inline(always)]
+pub const fn mac_word([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+}
+
 impl Packet {
     /// Parses `frame`.
     #[inline(always)]
@@ -59,7 +65,7 @@ impl Packet {
             }
             kind => (kind, 0, Ethernet::SIZE),
         };
-        let mac = ethernet.dst;
+        let mac = mac_word(ethernet.dst);
         match kind {
             IPV4 => Self::ipv4(frame, ip).map(|packet| Self { mac, vlan, ..packet }),
             IPV6 => Self::ipv6(frame, ip).map(|packet| Self { mac, vlan, ..packet }),
@@ -128,7 +134,7 @@ impl Packet {
             return Err(Reason::Malformed);
         }
         let payload = offset + Udp::SIZE;
-        Ok(Self { mac: [0; 6], vlan: 0, src, dst, udp, payload, carried })
+        Ok(Self { mac: 0, vlan: 0, src, dst, udp, payload, carried })
     }
 
     /// UDP payload, bytes.

@@ -12,8 +12,9 @@ pub trait Network: Tables {
 
 /// Where a frame came in.
 pub trait Ingress {
-    /// True when frames to this MAC address and VLAN (0 for untagged) are for this host.
-    fn is_ours(&self, mac: &[u8; 6], vlan: u16) -> bool;
+    /// True when frames to this MAC address (see [`mac_word`](crate::mac_word)) and VLAN (0 for
+    /// untagged) are for this host.
+    fn is_ours(&self, mac: u64, vlan: u16) -> bool;
 }
 
 /// All that `rewrite` does.
@@ -50,7 +51,7 @@ pub fn plan<'t, F: Frame, T: Network, I: Ingress>(
     if port.is_free() {
         return Err(Reason::NotOurs);
     }
-    if !ingress.is_ours(&packet.mac, packet.vlan) {
+    if !ingress.is_ours(packet.mac, packet.vlan) {
         return Err(Reason::ForeignLink);
     }
     let forward = decide(&packet.datagram(frame), port, tables)?;

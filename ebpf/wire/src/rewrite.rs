@@ -83,8 +83,8 @@ fn ipv6<F: Frame>(frame: &mut F, offset: usize, plan: &Plan<'_>, size: u16) -> O
         size: size.into(),
         next: UDP,
         hops: carried.ttl,
-        src: route.src.0,
-        dst: route.dst.0,
+        src: route.src.octets(),
+        dst: route.dst.octets(),
     };
     Some(offset + Ipv6::SIZE)
 }

@@ -60,8 +60,8 @@ impl Tuple {
     fn sum(&self) -> Sum {
         // the 0xffff of a mapped address is zero in one's complement
         Sum::default()
-            .bytes(&self.src.address.0)
-            .bytes(&self.dst.address.0)
+            .bytes(&self.src.address.octets())
+            .bytes(&self.dst.address.octets())
             .with(self.src.port)
             .with(self.dst.port)
     }
@@ -83,16 +83,16 @@ pub struct Route {
     pub dst_port: U16,
     /// ChannelData header to put on; 0 for none.
     pub channel: U16,
+    /// Bits: [`Route::V4`], [`Route::INNER`].
+    pub flags: u16,
     /// New addresses and ports less the old, a one's-complement sum.
     pub delta: u16,
     /// Sum of the words of a new IPv4 header that never change.
     pub header: u16,
     /// Index of the next hop.
     pub hop: u16,
-    /// Bits: [`Route::V4`], [`Route::INNER`].
-    pub flags: u8,
     /// Always zero.
-    pub zero: [u8; 3],
+    pub zero: u16,
     /// The worker's relay socket; unused by the kernel program.
     pub port_id: u32,
     /// Flow label of new IPv6 headers (RFC 6437), 20 bits.
@@ -103,17 +103,17 @@ const _: () = assert!(size_of::<Route>() == 64);
 
 impl Route {
     /// Flag: leaves as IPv4.
-    pub const V4: u8 = 1;
+    pub const V4: u16 = 1;
     /// Flag: the destination is a relayed address of our own; its route is looked up in turn.
-    pub const INNER: u8 = 2;
+    pub const INNER: u16 = 2;
 
     /// A route that turns datagrams with the addresses `old` into ones with `new`.
     /// `channel` is the header to put on, 0 for none.
     pub fn new(old: Tuple, new: Tuple, channel: u16, expires: u64) -> Self {
         let v4 = new.dst.address.family() == Family::V4;
         let header = Sum::default()
-            .bytes(&new.src.address.0)
-            .bytes(&new.dst.address.0)
+            .bytes(&new.src.address.octets())
+            .bytes(&new.dst.address.octets())
             .bytes(&[0x45, 0, 0, UDP]);
         Self {
             src: new.src.address,
@@ -126,9 +126,32 @@ impl Route {
             header: header.fold(),
             hop: 0,
             flags: if v4 { Self::V4 } else { 0 },
-            zero: [0; 3],
+            zero: 0,
             port_id: 0,
             flow_label: 0,
+        }
+    }
+
+    /// From the words of an entry, field by field: a cast of the whole would have the BPF target
+    /// take it apart on its stack, at addresses that the verifier refuses.
+    #[inline(always)]
+    pub(crate) fn from_words([a, b, c, d, expires, ports, header, ids]: [u64; 8]) -> Self {
+        let half = |word: u64, at: u32| (word >> (16 * at)) as u16;
+        let network = |word: u64, at: u32| U16::from_bytes(half(word, at).to_le_bytes());
+        Self {
+            src: Address::from_words([a, b]),
+            dst: Address::from_words([c, d]),
+            expires,
+            src_port: network(ports, 0),
+            dst_port: network(ports, 1),
+            channel: network(ports, 2),
+            flags: half(ports, 3),
+            delta: half(header, 0),
+            header: half(header, 1),
+            hop: half(header, 2),
+            zero: 0,
+            port_id: ids as u32,
+            flow_label: (ids >> 32) as u32,
         }
     }
 

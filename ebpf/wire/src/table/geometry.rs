@@ -1,6 +1,7 @@
 //! How many buckets there are and where a key belongs.
 
 use crate::Key;
+use zerocopy::{Immutable, IntoBytes};
 
 /// Entries in a bucket: as many tags as fit in a word.
 pub const LANES: u32 = 4;
@@ -8,13 +9,14 @@ pub const LANES: u32 = 4;
 /// Words of secret key that the hash takes.
 pub const HASH_WORDS: usize = 11;
 
-/// Size and secret of a table.
-#[derive(Clone, Copy, Debug)]
+/// Size and secret of a table. The loader writes it into the program's `.rodata`.
+#[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Geometry {
-    /// Number of buckets, 1 to 2^30.
-    pub buckets: u32,
     /// Random words, unknown to clients: nobody can aim at a bucket.
     pub secret: [u64; HASH_WORDS],
+    /// Number of buckets, 1 to 2^30.
+    pub buckets: u64,
 }
 
 /// The two buckets where a key may be, and the tag that marks it there.
@@ -62,6 +64,6 @@ impl Geometry {
     /// `hash`, 32 bits, scaled to a bucket number.
     #[inline(always)]
     fn bucket(&self, hash: u64) -> u32 {
-        ((hash * self.buckets as u64) >> 32) as u32
+        ((hash * self.buckets) >> 32) as u32
     }
 }

@@ -86,7 +86,7 @@ impl Entry {
         if sequence % 2 == 1 || load(&self.sequence) != sequence {
             return Err(Miss::Busy);
         }
-        Ok(Found { route: zerocopy::transmute!(words), entry: self })
+        Ok(Found { route: Route::from_words(words), entry: self })
     }
 
     #[inline(always)]
