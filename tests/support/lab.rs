@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail};
 
 use crate::namespace;
-use crate::process::last_lines;
+use crate::process::{Process, last_lines};
 use crate::wait::SOON;
 
 /// One of the lab's hosts.
@@ -212,6 +212,17 @@ impl Lab {
         let mut command = script();
         command.args(["exec", "--name", &self.name, host.name(), program]);
         command
+    }
+
+    /// Starts a program on `host`, as a process of a name that is unique in this lab: it names the
+    /// log as well.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, host: Host, name: &str, words: &[&str]) -> Result<Process> {
+        let (program, arguments) = words.split_first().context("a command is needed")?;
+        let log = self.scratch.join(format!("{name}.log"));
+        Process::start(name, self.command(host, program).args(arguments), &log)
     }
 
     /// Runs a short command on `host` to its end and gives what it printed.

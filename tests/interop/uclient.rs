@@ -1,0 +1,242 @@
+//! coturn's own test client, turnutils_uclient, against its echo, turnutils_peer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use turnwire_tests::client::receive;
+use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
+use turnwire_tests::process::Process;
+use turnwire_tests::relay::{Direction, PASSWORD, RelayUnderTest, Tier, USER};
+use turnwire_tests::wait::{self, Deadline, SOON};
+
+const PEER_PORT: u16 = 3480;
+const MESSAGES: u64 = 200;
+const CLIENTS: u64 = 2;
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// One way of running it.
+struct Mode {
+    name: &'static str,
+    /// The family that the client and the relay speak.
+    outer: Family,
+    /// The family of relayed address and peer.
+    inner: Family,
+    flags: &'static [&'static str],
+    carried: Carried,
+}
+
+/// What the messages are carried as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    /// ChannelData, between a client and a peer.
+    Channel,
+    /// Send and Data indications.
+    Indication,
+    /// ChannelData, between two clients of the relay.
+    RelayToRelay,
+}
+
+const MODES: [Mode; 8] = [
+    Mode {
+        name: "channels",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "padded channels",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X", "-D"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "IPv6",
+        outer: Family::V6,
+        inner: Family::V6,
+        flags: &["-c", "-x"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "IPv4 to IPv6",
+        outer: Family::V4,
+        inner: Family::V6,
+        flags: &["-c", "-x"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "IPv6 to IPv4",
+        outer: Family::V6,
+        inner: Family::V4,
+        flags: &["-c", "-X"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "Send",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X", "-s"],
+        carried: Carried::Indication,
+    },
+    Mode {
+        name: "Send over IPv6",
+        outer: Family::V6,
+        inner: Family::V6,
+        flags: &["-c", "-x", "-s"],
+        carried: Carried::Indication,
+    },
+    Mode {
+        name: "relay to relay",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X", "-y"],
+        carried: Carried::RelayToRelay,
+    },
+];
+
+#[test]
+fn uclient_and_the_oracle_lose_nothing() {
+    all_modes(Topology::TwoArmed, Tier::Oracle);
+}
+
+#[test]
+fn uclient_loses_nothing_by_xdp_between_two_interfaces() {
+    all_modes(Topology::TwoArmed, Tier::Native);
+}
+
+#[test]
+fn uclient_loses_nothing_by_xdp_on_one_interface() {
+    all_modes(Topology::OneArmed, Tier::Native);
+}
+
+#[test]
+fn uclient_loses_nothing_by_xdp_in_the_kernels_stack() {
+    all_modes(Topology::TwoArmed, Tier::Generic);
+}
+
+#[test]
+fn uclient_loses_nothing_by_sockets() {
+    all_modes(Topology::TwoArmed, Tier::Sockets);
+}
+
+/// All modes at once, each against a relay of its own: they wait most of the time.
+fn all_modes(topology: Topology, tier: Tier) {
+    std::thread::scope(|scope| {
+        for mode in &MODES {
+            scope.spawn(move || {
+                in_lab(topology, |lab| {
+                    run(lab, tier, mode).with_context(|| format!("{}, {tier:?}", mode.name))
+                });
+            });
+        }
+    });
+}
+
+fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
+    let relay = RelayUnderTest::start(lab, tier)?;
+    let peer = SocketAddr::new(mode.inner.peer(), PEER_PORT);
+    let _echo = echo(lab, peer)?;
+    let mut client = uclient(lab, mode, peer.ip())?;
+    let status = client.wait(LIMIT)?;
+    ensure!(status.success(), "uclient: {status}\n{}", client.last_words());
+    let report = Report::parse(&client.output()).with_context(|| client.last_words())?;
+    let all = Report { sent: MESSAGES * CLIENTS, received: MESSAGES * CLIENTS, lost: 0 };
+    ensure!(report == all, "{report:?}\n{}", client.last_words());
+    match tier {
+        Tier::Oracle => Ok(()),
+        _ => carried_by_the_tier(&relay, mode.carried),
+    }
+}
+
+fn uclient(lab: &Lab, mode: &Mode, peer: IpAddr) -> Result<Process> {
+    let server = mode.outer.listener();
+    let (port, peer_port) = (server.port().to_string(), PEER_PORT.to_string());
+    let (server, peer) = (server.ip().to_string(), peer.to_string());
+    let (messages, clients) = (MESSAGES.to_string(), CLIENTS.to_string());
+    let mut words = vec!["turnutils_uclient", "-u", USER, "-w", PASSWORD, "-p", &port];
+    words.extend(["-n", &messages, "-m", &clients, "-z", "5", "-l", "171"]);
+    words.extend(["-e", &peer, "-r", &peer_port]);
+    words.extend(mode.flags);
+    words.push(&server);
+    lab.start(Host::Client, "uclient", &words)
+}
+
+/// Starts turnutils_peer and waits until it echoes.
+fn echo(lab: &Lab, peer: SocketAddr) -> Result<Process> {
+    let (address, port) = (peer.ip().to_string(), peer.port().to_string());
+    let mut process =
+        lab.start(Host::Peer, "peer", &["turnutils_peer", "-L", &address, "-p", &port])?;
+    let family = if peer.is_ipv4() { Family::V4 } else { Family::V6 };
+    let probe = lab.udp(Host::Relay, SocketAddr::new(family.relayed(), 0))?;
+    probe.connect(peer)?;
+    wait::until("turnutils_peer echoes", SOON, || {
+        process.must_be_running()?;
+        // While nobody listens the port is refused; that is no failure yet.
+        let sent = probe.send(b"probe").is_ok();
+        let echoed = receive(&probe, Deadline::after(Duration::from_millis(100)));
+        Ok((sent && matches!(echoed, Ok(Some(_)))).then_some(()))
+    })?;
+    Ok(process)
+}
+
+/// Asserts by the relay's metrics that its tier carried the messages, both ways.
+fn carried_by_the_tier(relay: &RelayUnderTest, carried: Carried) -> Result<()> {
+    let messages = MESSAGES * CLIENTS;
+    // The first few may find a next hop whose address the kernel has yet to ask for.
+    let most = messages * 95 / 100;
+    for direction in Direction::ALL {
+        let by_xdp = relay.forwarded_by("xdp", direction)?;
+        let by_sockets = relay.forwarded_by("socket", direction)?;
+        let told = format!("{direction:?}: {by_xdp} by xdp, {by_sockets} by sockets");
+        ensure!(relay.tier() != Tier::Sockets || by_xdp == 0, "{told}: xdp is off");
+        match carried {
+            Carried::Channel => {
+                ensure!(relay.forwarded(direction)? >= most, "{told}, of {messages}");
+            }
+            Carried::RelayToRelay => {
+                let both: u64 =
+                    Direction::ALL.iter().map(|way| relay.forwarded(*way)).sum::<Result<_>>()?;
+                ensure!(both >= most, "{told}, of {messages}");
+            }
+            Carried::Indication => {}
+        }
+    }
+    Ok(())
+}
+
+/// uclient's own count.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    sent: u64,
+    received: u64,
+    lost: u64,
+}
+
+impl Report {
+    fn parse(output: &str) -> Option<Self> {
+        let total = output.lines().rfind(|line| line.contains("start_mclient: tot_send_msgs="))?;
+        let loss = output.lines().rfind(|line| line.contains("Total lost packets "))?;
+        Some(Self {
+            sent: number_after(total, "tot_send_msgs=")?,
+            received: number_after(total, "tot_recv_msgs=")?,
+            lost: number_after(loss, "Total lost packets ")?,
+        })
+    }
+}
+
+fn number_after(line: &str, label: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(label)?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[test]
+fn uclients_report_is_read() {
+    let output = "1: : start_mclient: tot_send_msgs=9, tot_recv_msgs=1\n\
+        5: : start_mclient: tot_send_msgs=200, tot_recv_msgs=198\n\
+        5: : Total lost packets 2 (1.000000%), total send dropped 0 (0.000000%)\n";
+    assert_eq!(Report::parse(output), Some(Report { sent: 200, received: 198, lost: 2 }));
+    assert_eq!(Report::parse("0: : Total connect time is 0\n"), None);
+}
