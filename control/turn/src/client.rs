@@ -31,7 +31,7 @@ pub use session::Negotiation;
 pub use transaction::Retransmission;
 
 use crate::Random;
-use crate::channel::ChannelNumber;
+use crate::attribute::ChannelNumber;
 use crate::message::{BuildError, Builder, ChannelData, Class, Method, TransactionId};
 use channels::Channels;
 use session::Session;

@@ -31,6 +31,7 @@ mod get;
 mod header;
 mod write;
 
+pub use crate::attribute::{ChannelNumber, ChannelNumberError};
 pub use attributes::{Attribute, Attributes};
 pub use builder::{BuildError, Builder};
 pub use channel_data::{CHANNEL_HEADER_LEN, ChannelData, is_channel_data};

@@ -1,7 +1,8 @@
 //! TURN's small fixed-size values (RFC 8656 section 18).
 
+use std::fmt;
+
 use super::Fault;
-use crate::channel::ChannelNumber;
 
 /// REQUESTED-TRANSPORT's protocol number for UDP.
 pub const PROTOCOL_UDP: u8 = 17;
@@ -9,11 +10,69 @@ pub const PROTOCOL_UDP: u8 = 17;
 /// REQUESTED-TRANSPORT's protocol number for TCP (RFC 6062).
 pub const PROTOCOL_TCP: u8 = 6;
 
-/// Reads the value of CHANNEL-NUMBER; the two reserved bytes are ignored.
-pub(crate) fn decode_channel_number(value: &[u8]) -> Result<ChannelNumber, Fault> {
-    let &[high, low, _, _] = value else { return Err(Fault::Length(value.len())) };
-    let number = u16::from_be_bytes([high, low]);
-    ChannelNumber::new(number).ok_or(Fault::ChannelNumber(number))
+/// A channel number: 0x4000 to 0x4FFF by construction (RFC 8656 section 12).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelNumber(u16);
+
+/// A number outside 0x4000 to 0x4FFF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("channel number 0x{0:04x} is outside 0x4000 to 0x4fff")]
+pub struct ChannelNumberError(pub u16);
+
+impl ChannelNumber {
+    /// The lowest channel number, 0x4000.
+    pub const MIN: ChannelNumber = ChannelNumber(0x4000);
+    /// The highest channel number, 0x4FFF.
+    pub const MAX: ChannelNumber = ChannelNumber(0x4FFF);
+
+    /// The channel with this number.
+    ///
+    /// # Errors
+    /// [`ChannelNumberError`] outside 0x4000 to 0x4FFF.
+    pub const fn new(number: u16) -> Result<ChannelNumber, ChannelNumberError> {
+        if Self::MIN.0 <= number && number <= Self::MAX.0 {
+            Ok(ChannelNumber(number))
+        } else {
+            Err(ChannelNumberError(number))
+        }
+    }
+
+    /// The number, 0x4000 to 0x4FFF.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Reads the value of CHANNEL-NUMBER; the two reserved bytes are ignored.
+    pub(crate) fn decode(value: &[u8]) -> Result<ChannelNumber, Fault> {
+        let &[high, low, _, _] = value else { return Err(Fault::Length(value.len())) };
+        Self::new(u16::from_be_bytes([high, low])).map_err(|error| Fault::ChannelNumber(error.0))
+    }
+}
+
+impl TryFrom<u16> for ChannelNumber {
+    type Error = ChannelNumberError;
+
+    fn try_from(number: u16) -> Result<Self, ChannelNumberError> {
+        Self::new(number)
+    }
+}
+
+impl From<ChannelNumber> for u16 {
+    fn from(channel: ChannelNumber) -> u16 {
+        channel.0
+    }
+}
+
+impl fmt::Display for ChannelNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:04x}", self.0)
+    }
+}
+
+impl fmt::Debug for ChannelNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// An ICMP attribute: why a datagram to a peer was dropped (RFC 8656 section 18.13). Type and

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::channel::ChannelNumber;
+use crate::attribute::ChannelNumber;
 
 struct Binding {
     channel: ChannelNumber,

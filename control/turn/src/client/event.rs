@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::Request;
+use crate::attribute::ChannelNumber;
 use crate::attribute::{Code, Family, Icmp, Malformed};
-use crate::channel::ChannelNumber;
 use crate::message::{BuildError, ParseError};
 
 /// What an Allocate brought.

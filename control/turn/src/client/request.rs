@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::attribute::ChannelNumber;
 use crate::attribute::{Family, PROTOCOL_UDP};
-use crate::channel::ChannelNumber;
 use crate::message::{Builder, Method};
 
 /// The attributes of an Allocate request (RFC 8656 section 7.1).

@@ -23,9 +23,11 @@ pub enum Denial {
     /// PASSWORD-ALGORITHM and PASSWORD-ALGORITHMS are not what was offered: a 400.
     #[error("PASSWORD-ALGORITHM or PASSWORD-ALGORITHMS is not what was offered")]
     Algorithm,
-    /// Another user than the one whose allocation this is: a 441.
-    #[error("another user's allocation")]
-    WrongCredentials,
+    /// From [`Account::verify`] only: the request is in another account's name, or under another
+    /// password algorithm. Nothing is verified yet: ask [`Credentials::authenticate`], and if
+    /// that names another user, answer 441.
+    #[error("in another account's name")]
+    OtherAccount,
     /// Unknown user, expired name, wrong realm, wrong password, or a message that was changed,
     /// without saying which: a 401 that challenges.
     #[error("not authentic")]
@@ -76,8 +78,8 @@ impl Account {
     /// response. `offered` as in [`select_algorithm`].
     ///
     /// # Errors
-    /// As [`Credentials::authenticate`]; [`Denial::WrongCredentials`] when USERNAME, USERHASH
-    /// or the password algorithm is another.
+    /// As [`Credentials::authenticate`]; [`Denial::OtherAccount`] when USERNAME, USERHASH or the
+    /// password algorithm is another.
     pub fn verify(
         &self,
         message: &Message<'_>,
@@ -89,7 +91,7 @@ impl Account {
             User::Hash(hash) => *hash == userhash(&self.username, &self.realm),
         };
         if !same_user || claim.algorithm != self.algorithm {
-            return Err(Denial::WrongCredentials);
+            return Err(Denial::OtherAccount);
         }
         let verified = self.key.verify(message);
         if claim.realm != &*self.realm {

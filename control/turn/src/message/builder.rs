@@ -7,7 +7,9 @@
 //! Writers chain and do not fail one by one; [`Builder::finish`] reports the first error.
 
 use super::header::encode_type;
-use super::{Class, FINGERPRINT_MASK, HEADER_LEN, MAGIC_COOKIE, Message, Method, TransactionId};
+use super::{
+    Class, FINGERPRINT_MASK, HEADER_LEN, MAGIC_COOKIE, Message, Method, ParseError, TransactionId,
+};
 use crate::attribute::AttributeType;
 use crate::integrity::{Hash, Key};
 
@@ -63,6 +65,24 @@ impl<'b> Builder<'b> {
     /// Starts the response of this class to `request`: same method, same transaction id.
     pub fn reply(out: &'b mut Vec<u8>, request: &Message<'_>, class: Class) -> Self {
         Self::new(out, class, request.method(), request.transaction())
+    }
+
+    /// Goes on with a message that is already in `out`: adds to it, or signs it.
+    ///
+    /// # Errors
+    /// [`ParseError`] unless `out` is a message.
+    pub fn append_to(out: &'b mut Vec<u8>) -> Result<Self, ParseError> {
+        let message = Message::parse(out)?;
+        let stage = if message.has_fingerprint() {
+            Stage::Fingerprint
+        } else if message.signature(Hash::Sha256).is_some() {
+            Stage::Sha256
+        } else if message.has_integrity() {
+            Stage::Sha1
+        } else {
+            Stage::Attributes
+        };
+        Ok(Self { out, stage, error: None })
     }
 
     /// The message as a whole.

@@ -8,7 +8,7 @@
 //! +--------------------------------------+------------------------+
 //! ```
 
-use crate::channel::ChannelNumber;
+use crate::attribute::ChannelNumber;
 
 /// Length of the ChannelData header in bytes.
 pub const CHANNEL_HEADER_LEN: usize = 4;
@@ -40,7 +40,7 @@ impl<'a> ChannelData<'a> {
     pub fn parse(bytes: &'a [u8]) -> Option<ChannelData<'a>> {
         let (&[high, low, len_high, len_low], rest) =
             bytes.split_first_chunk::<CHANNEL_HEADER_LEN>()?;
-        let channel = ChannelNumber::new(u16::from_be_bytes([high, low]))?;
+        let channel = ChannelNumber::new(u16::from_be_bytes([high, low])).ok()?;
         let len = usize::from(u16::from_be_bytes([len_high, len_low]));
         let data = rest.get(..len)?;
         (rest.len() - len <= PADDING_MAX).then_some(ChannelData { channel, data })
@@ -48,7 +48,7 @@ impl<'a> ChannelData<'a> {
 
     /// The header for this channel and data length in bytes.
     pub const fn header(channel: ChannelNumber, len: u16) -> [u8; CHANNEL_HEADER_LEN] {
-        let ([a, b], [c, d]) = (channel.value().to_be_bytes(), len.to_be_bytes());
+        let ([a, b], [c, d]) = (channel.number().to_be_bytes(), len.to_be_bytes());
         [a, b, c, d]
     }
 

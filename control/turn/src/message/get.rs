@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 
 use super::Message;
 use crate::attribute::{
-    AddressErrorCode, AttributeType, DOMAIN_MAX, ErrorCode, Family, Fault, Icmp, Malformed,
-    PasswordAlgorithm, PasswordAlgorithms, TEXT_READ_MAX, decode_address, decode_channel_number,
+    AddressErrorCode, AttributeType, ChannelNumber, DOMAIN_MAX, ErrorCode, Family, Fault, Icmp,
+    Malformed, PasswordAlgorithm, PasswordAlgorithms, TEXT_READ_MAX, decode_address,
     decode_xor_address,
 };
-use crate::channel::ChannelNumber;
 
 type Get<T> = Result<Option<T>, Malformed>;
 
@@ -136,7 +135,7 @@ impl<'a> Message<'a> {
 
     /// CHANNEL-NUMBER; a number outside 0x4000 to 0x4FFF is [`Fault::ChannelNumber`].
     pub fn channel_number(&self) -> Get<ChannelNumber> {
-        self.get(AttributeType::CHANNEL_NUMBER, decode_channel_number)
+        self.get(AttributeType::CHANNEL_NUMBER, ChannelNumber::decode)
     }
 
     /// LIFETIME in seconds.

@@ -7,10 +7,9 @@ use std::net::SocketAddr;
 
 use super::{BuildError, Builder};
 use crate::attribute::{
-    AttributeType, Code, DOMAIN_MAX, Family, Icmp, PasswordAlgorithm, TEXT_WRITE_MAX,
-    USERNAME_WRITE_MAX, encode_address, encode_xor_address,
+    AttributeType, ChannelNumber, Code, DOMAIN_MAX, Family, Icmp, PasswordAlgorithm,
+    TEXT_WRITE_MAX, USERNAME_WRITE_MAX, encode_address, encode_xor_address,
 };
-use crate::channel::ChannelNumber;
 
 impl Builder<'_> {
     fn text(&mut self, kind: AttributeType, value: &[u8], max: usize) -> &mut Self {
@@ -141,7 +140,7 @@ impl Builder<'_> {
 
     /// CHANNEL-NUMBER.
     pub fn channel_number(&mut self, channel: ChannelNumber) -> &mut Self {
-        let [high, low] = channel.value().to_be_bytes();
+        let [high, low] = channel.number().to_be_bytes();
         self.attribute(AttributeType::CHANNEL_NUMBER, &[high, low, 0, 0])
     }
 
