@@ -10,32 +10,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use crate::attribute::ChannelNumber;
+
 /// How long a binding relays after its last ChannelBind (RFC 8656 section 12: 10 minutes).
 pub const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 
 /// How long, after that, the number and the peer may not be bound anew (RFC 8656 section 12).
 pub const CHANNEL_COOLING: Duration = Duration::from_secs(300);
-
-/// A channel number: 0x4000 to 0x4FFF by construction (RFC 8656 section 12, table 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelNumber(u16);
-
-impl ChannelNumber {
-    /// The lowest channel number.
-    pub const MIN: Self = Self(0x4000);
-    /// The highest channel number.
-    pub const MAX: Self = Self(0x4FFF);
-
-    /// `None` outside 0x4000..=0x4FFF.
-    pub const fn new(number: u16) -> Option<Self> {
-        if number >= 0x4000 && number <= 0x4FFF { Some(Self(number)) } else { None }
-    }
-
-    /// The number as it is on the wire.
-    pub const fn value(self) -> u16 {
-        self.0
-    }
-}
 
 /// One binding of an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,21 +75,33 @@ impl Channels {
         }
     }
 
-    pub(crate) fn retain(&mut self, keep: impl FnMut(&Channel) -> bool) {
-        self.0.retain(keep);
+    /// Where the channels lie whose route stands and whose time is over.
+    pub(crate) fn ended(&self, now: Duration) -> Vec<usize> {
+        let over = |channel: &Channel| channel.published.is_some() && !channel.is_live(now);
+        self.0.iter().enumerate().filter(|(_, c)| over(c)).map(|(at, _)| at).collect()
+    }
+
+    pub(crate) fn at(&self, at: usize) -> Channel {
+        self.0[at]
+    }
+
+    pub(crate) fn at_mut(&mut self, at: usize) -> &mut Channel {
+        &mut self.0[at]
+    }
+
+    /// Takes out the channels that have cooled.
+    pub(crate) fn take_cooled(&mut self, now: Duration) -> Vec<Channel> {
+        let mut cooled = Vec::new();
+        self.0.retain(|channel| {
+            let over = channel.cooled() <= now;
+            if over {
+                cooled.push(*channel);
+            }
+            !over
+        });
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exactly_4096_of_all_numbers_are_channel_numbers() {
-        let valid: Vec<u16> = (0..=u16::MAX).filter(|&n| ChannelNumber::new(n).is_some()).collect();
-        assert_eq!(valid, (0x4000..=0x4FFF).collect::<Vec<u16>>());
+        cooled
     }
 }

@@ -1,15 +1,44 @@
-//! A TURN server (RFC 8656, over STUN, RFC 8489) without sockets, clocks, threads or globals.
+//! A TURN server (RFC 8656, over STUN, RFC 8489) without sockets, clocks, threads or globals, and a
+//! client of the same kind.
 //!
-//! [`Server`] is a state machine: it is handed datagrams and the time, and calls an [`Outbox`] with
-//! what must happen. The whole of it runs under a virtual clock and a seed.
+//! ```text
+//!  datagrams, time ──> Server::handle ──> Outbox: open and close ports, add and remove routes,
+//!                            │                    send to clients, send to peers
+//!                       deadline()
+//! ```
+//!
+//! [`Server`] is the truth about allocations, permissions and channels. It is handed datagrams and
+//! the time, and calls an [`Outbox`] with what must happen, in the order in which it must take
+//! effect. The whole of it runs under a virtual clock and a seed.
 
+mod allocation;
+pub mod attribute;
 pub mod channel;
+pub mod client;
+mod config;
+pub mod credentials;
+pub mod integrity;
+pub mod limits;
+pub mod message;
+pub mod nonce;
 mod outbox;
 pub mod permission;
+pub mod policy;
+pub mod ports;
 mod random;
+mod server;
+mod stats;
+pub mod timers;
 
-pub use channel::ChannelNumber;
+pub use allocation::{AllocationView, ChannelView, RelayView};
+pub use attribute::ChannelNumber;
+pub use config::{Config, RelayAddress};
+pub use credentials::Credentials;
+pub use limits::Limits;
 pub use outbox::{
     ChannelRoute, Client, Input, Now, Origin, Outbox, PortRefusal, RouteRefusal, Transport,
 };
+pub use policy::Policy;
 pub use random::{Random, Seeded};
+pub use server::Server;
+pub use stats::{Reason, Refusals, Request, Stats, Traffic};

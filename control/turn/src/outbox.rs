@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::channel::ChannelNumber;
+use crate::attribute::ChannelNumber;
 
 /// Both clocks, as the caller read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,227 @@
+//! The server: one datagram, or one tick, at a time.
+//!
+//! ```text
+//!  Input::Client ─> source ─> ChannelData ──────────────────────────────> relay
+//!                       └──> STUN ─> Send indication ────────────────────> relay
+//!                               └─> Binding
+//!                               └─> authenticate ─> allocate, refresh, permit, bind
+//!  Input::Peer ──────────────────────────────────────────────────────────> relay
+//!  every input ──> expire what is due
+//! ```
+//!
+//! Nothing is kept for a client before it has authenticated, and so has shown that it receives what
+//! is sent to its address. What is refused has a [`Reason`].
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::allocation::{AllocationView, Allocations};
+use crate::attribute::{ChannelNumber, PasswordAlgorithm};
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::limits::{Budgets, Limits, Quota};
+use crate::message::Message;
+use crate::nonce::{Nonces, SecurityFeatures};
+use crate::outbox::{Client, Input, Now, Origin, Outbox};
+use crate::policy::{Own, Policy};
+use crate::ports::{Relays, Reservations};
+use crate::random::Random;
+use crate::stats::{Reason, Stats};
+use crate::timers::Timers;
+
+mod allocate;
+mod answer;
+mod authenticate;
+mod expire;
+mod permit;
+mod receive;
+mod refresh;
+mod relay;
+mod routes;
+mod wish;
+
+use authenticate::Signer;
+
+/// How many expired allocations and reservations one call takes care of, at most: a burst of them
+/// must not hold up the datagrams. Until its turn comes, an expired one is treated as gone.
+const EXPIRE_MAX: usize = 256;
+
+/// A TURN server. See the crate's documentation.
+pub struct Server {
+    limits: Limits,
+    lifetime_default: Duration,
+    lifetime_max: Duration,
+    credentials: Credentials,
+    /// What PASSWORD-ALGORITHMS lists.
+    offered: &'static [PasswordAlgorithm],
+    nonces: Nonces,
+    /// Nonces without features, for a 401 that has no room for PASSWORD-ALGORITHMS.
+    plain_nonces: Nonces,
+    policy: Policy,
+    own: Own,
+    relays: Relays,
+    reservations: Reservations,
+    allocations: Allocations,
+    timers: Timers,
+    /// The channels that are bound to addresses of our own: their routes go with the address.
+    own_peers: HashMap<SocketAddr, Vec<(u32, ChannelNumber)>>,
+    users: Quota<Box<str>>,
+    prefixes: Quota<IpAddr>,
+    budgets: Budgets,
+    random: Box<dyn Random + Send>,
+    stats: Stats,
+    /// Where datagrams are built; reused.
+    out: Vec<u8>,
+}
+
+/// Who sent a datagram.
+#[derive(Debug, Clone, Copy)]
+struct Sender {
+    client: Client,
+    origin: Origin,
+}
+
+/// An authenticated request.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    now: Duration,
+    sender: Sender,
+    message: &'a Message<'a>,
+    signer: &'a Signer,
+}
+
+impl Server {
+    /// A server without allocations. `random` must be the operating system's outside of tests.
+    pub fn new(
+        config: Config,
+        credentials: Credentials,
+        mut random: Box<dyn Random + Send>,
+        now: Now,
+    ) -> Self {
+        let key = config.nonce_key.unwrap_or_else(|| {
+            let mut key = [0; 32];
+            random.fill(&mut key);
+            key
+        });
+        let features = SecurityFeatures {
+            password_algorithms: true,
+            username_anonymity: config.username_anonymity && credentials.allows_anonymity(),
+        };
+        let relay_ips: Vec<IpAddr> = config.relays.iter().map(|relay| relay.local).collect();
+        let budget = config.limits.unauthenticated;
+        Self {
+            lifetime_default: config.lifetime_default.min(config.lifetime_max),
+            lifetime_max: config.lifetime_max,
+            offered: credentials.password_algorithms(),
+            credentials,
+            nonces: Nonces::new(&key, config.nonce_lifetime, features),
+            plain_nonces: Nonces::new(&key, config.nonce_lifetime, SecurityFeatures::default()),
+            policy: config.policy,
+            own: Own::new(&config.services, &config.local_addresses, &relay_ips),
+            relays: Relays::new(&config.relays, &config.ports),
+            reservations: Reservations::default(),
+            allocations: Allocations::default(),
+            timers: Timers::default(),
+            own_peers: HashMap::new(),
+            users: Quota::default(),
+            prefixes: Quota::default(),
+            budgets: Budgets::new(budget, now.monotonic, &mut random),
+            random,
+            stats: Stats::default(),
+            out: Vec::new(),
+            limits: config.limits,
+        }
+    }
+
+    /// Takes one input and calls the outbox with what follows from it. Time must not run backwards.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, outbox: &mut dyn Outbox) {
+        self.expire(now.monotonic, outbox);
+        let done = match input {
+            Input::Client { mut client, origin, bytes } => {
+                // The flow label is not part of an address.
+                if let SocketAddr::V6(remote) = &mut client.remote {
+                    remote.set_flowinfo(0);
+                }
+                self.from_client(now, Sender { client, origin }, bytes, outbox)
+            }
+            Input::Peer { relay, peer, bytes } => {
+                self.from_peer(now.monotonic, relay, peer, bytes, outbox)
+            }
+            Input::Timer => Ok(()),
+        };
+        if let Err(reason) = done {
+            self.stats.refused[reason] += 1;
+        }
+    }
+
+    /// When [`Input::Timer`] is due (monotonic). It moves with every input.
+    pub fn deadline(&self) -> Option<Duration> {
+        let (timer, reservation) = (self.timers.next(), self.reservations.next_expiry());
+        timer.into_iter().chain(reservation).min()
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Relay ports that are free now, on all addresses.
+    pub fn ports_free(&self) -> usize {
+        self.relays.free_len()
+    }
+
+    /// The realm that clients are asked to authenticate for.
+    pub fn realm(&self) -> &str {
+        self.credentials.realm()
+    }
+
+    /// Every allocation, in no particular order.
+    pub fn allocations(&self) -> impl Iterator<Item = AllocationView<'_>> {
+        self.allocations.iter().map(AllocationView)
+    }
+
+    /// The allocation of a five-tuple.
+    pub fn allocation(&self, client: &Client) -> Option<AllocationView<'_>> {
+        let slot = self.allocations.slot_of(client)?;
+        self.allocations.get(slot).map(AllocationView)
+    }
+
+    /// Takes other users and secrets. Live allocations go on under the credentials that made them.
+    pub fn replace_credentials(&mut self, credentials: Credentials) {
+        self.offered = credentials.password_algorithms();
+        self.credentials = credentials;
+    }
+
+    /// Uses another key for nonces from now on; those under the one before stay good in their time.
+    pub fn rotate_nonce_key(&mut self, key: &[u8; 32]) {
+        self.nonces.rotate(key);
+        self.plain_nonces.rotate(key);
+    }
+
+    /// Whether anything of ours is counted or held for anybody (for tests of leaks).
+    #[doc(hidden)]
+    pub fn holds_nothing(&self) -> bool {
+        self.allocations.len() == 0
+            && self.timers.is_empty()
+            && self.own.relayed_len() == 0
+            && self.own_peers.is_empty()
+            && self.users.len() == 0
+            && self.prefixes.len() == 0
+            && self.reservations.len() == 0
+    }
+
+    /// Counts a refusal that is answered or that has no datagram of its own.
+    fn count(&mut self, reason: Reason) {
+        self.stats.refused[reason] += 1;
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("realm", &self.realm())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! Answers: success, refusals of authenticated requests, and what strangers are told.
+//!
+//! What goes to an address that has proved nothing is short, and counted out (RULES: amplification):
+//!
+//! ```text
+//!  Binding success   XOR-MAPPED-ADDRESS and no more       32 or 44 bytes for a request of 20
+//!  401               code, REALM, NONCE, [algorithms]     at most 4 times its request
+//!  438               the same                             no larger than its request
+//!  400, 420          no reason phrase                     28 bytes and more
+//! ```
+
+use std::time::Duration;
+
+use super::{Ask, Sender, Server};
+use crate::attribute::Code;
+use crate::limits::Exhausted;
+use crate::message::{Builder, Class, Message};
+use crate::outbox::{Now, Outbox};
+use crate::stats::{Reason, Request};
+
+/// A 401 is at most so many times as long as its request, as long as the realm has 12 bytes or
+/// fewer; with a longer realm it is as short as it can be.
+const CHALLENGE_FACTOR: usize = 4;
+
+impl Server {
+    pub(super) fn binding(
+        &mut self,
+        now: Duration,
+        sender: Sender,
+        message: &Message<'_>,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), Reason> {
+        if message.unknown_required().next().is_some() {
+            self.spend(now, sender)?;
+            let mut reply = Builder::reply(&mut self.out, message, Class::Error);
+            reply.error_code_reason(Code::UNKNOWN_ATTRIBUTE, "");
+            reply.unknown_attributes(message.unknown_required());
+            if let Ok(bytes) = reply.finish() {
+                outbox.to_client(&sender.client, sender.origin, bytes);
+            }
+            self.count_answered(Reason::UnknownAttribute, Code::UNKNOWN_ATTRIBUTE);
+            return Ok(());
+        }
+        let mut reply = Builder::reply(&mut self.out, message, Class::Success);
+        reply.xor_mapped_address(sender.client.remote);
+        if let Ok(bytes) = reply.finish() {
+            outbox.to_client(&sender.client, sender.origin, bytes);
+        }
+        self.stats.successes[Request::Binding as usize] += 1;
+        Ok(())
+    }
+
+    /// Refuses a request that is not authenticated, if there is budget for it.
+    pub(super) fn refuse_stranger(
+        &mut self,
+        now: Now,
+        sender: Sender,
+        message: &Message<'_>,
+        reason: Reason,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), Reason> {
+        let code = reason.code().unwrap_or(Code::BAD_REQUEST);
+        let asked = message.as_bytes().len();
+        if code == Code::STALE_NONCE {
+            // Larger than the request only for a nonce that was never ours.
+            if self.challenge(now, sender, message, code, true) > asked {
+                return Err(Reason::AnswerTooLarge);
+            }
+        } else {
+            self.spend(now.monotonic, sender)?;
+            if code == Code::UNAUTHENTICATED {
+                let len = self.challenge(now, sender, message, code, true);
+                if len > CHALLENGE_FACTOR * asked {
+                    self.challenge(now, sender, message, code, false);
+                }
+            } else {
+                Builder::reply(&mut self.out, message, Class::Error).error_code_reason(code, "");
+            }
+        }
+        outbox.to_client(&sender.client, sender.origin, &self.out);
+        self.count_answered(reason, code);
+        Ok(())
+    }
+
+    /// Builds a 401 or 438 and returns its length. Without the list of algorithms the nonce must not
+    /// announce one (RFC 8489 section 9.2.1): a client that uses it all the same is told 438.
+    fn challenge(
+        &mut self,
+        now: Now,
+        sender: Sender,
+        message: &Message<'_>,
+        code: Code,
+        with_algorithms: bool,
+    ) -> usize {
+        let nonces = if with_algorithms { &self.nonces } else { &self.plain_nonces };
+        let nonce = nonces.issue(sender.client.remote, now.unix);
+        let mut reply = Builder::reply(&mut self.out, message, Class::Error);
+        reply.error_code_reason(code, "");
+        reply.realm(self.credentials.realm()).nonce(nonce.as_bytes());
+        if with_algorithms {
+            reply.password_algorithms(self.offered);
+        }
+        reply.len()
+    }
+
+    /// Refuses an authenticated request.
+    pub(super) fn refuse(&mut self, ask: &Ask<'_>, reason: Reason, outbox: &mut dyn Outbox) {
+        let code = reason.code().unwrap_or(Code::SERVER_ERROR);
+        let mut reply = Builder::reply(&mut self.out, ask.message, Class::Error);
+        reply.error_code(code);
+        if code == Code::UNKNOWN_ATTRIBUTE {
+            reply.unknown_attributes(ask.message.unknown_required());
+        }
+        reply.integrity(ask.signer.account.key(), ask.signer.hash);
+        if let Ok(bytes) = reply.finish() {
+            outbox.to_client(&ask.sender.client, ask.sender.origin, bytes);
+        }
+        self.count_answered(reason, code);
+    }
+
+    /// Answers an authenticated request with success; `fill` writes the method's attributes.
+    pub(super) fn succeed(
+        &mut self,
+        ask: &Ask<'_>,
+        kind: Request,
+        fill: impl FnOnce(&mut Builder<'_>),
+        outbox: &mut dyn Outbox,
+    ) {
+        let mut reply = Builder::reply(&mut self.out, ask.message, Class::Success);
+        fill(&mut reply);
+        reply.integrity(ask.signer.account.key(), ask.signer.hash);
+        if let Ok(bytes) = reply.finish() {
+            outbox.to_client(&ask.sender.client, ask.sender.origin, bytes);
+        }
+        self.stats.successes[kind as usize] += 1;
+    }
+
+    fn spend(&mut self, now: Duration, sender: Sender) -> Result<(), Reason> {
+        self.budgets.spend(sender.client.remote.ip(), now).map_err(|exhausted| match exhausted {
+            Exhausted::Source => Reason::BudgetSource,
+            Exhausted::Prefix => Reason::BudgetPrefix,
+            Exhausted::Total => Reason::BudgetTotal,
+        })
+    }
+
+    fn count_answered(&mut self, reason: Reason, code: Code) {
+        self.count(reason);
+        self.stats.count_error(code);
+    }
+}

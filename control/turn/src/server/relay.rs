@@ -1,0 +1,113 @@
+//! Data that no fast tier took: Send and Data indications, and ChannelData (RFC 8656 sections 11
+//! and 12).
+//!
+//! The policy is asked for every datagram: a peer that was good when its permission was installed may
+//! have been a relayed address of ours that is gone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Server;
+use super::permit::family_of;
+use crate::allocation::{Allocation, Leg};
+use crate::message::{Builder, ChannelData, Class, Message, Method, TransactionId};
+use crate::outbox::{Client, Outbox};
+use crate::policy::canonical;
+use crate::stats::Reason;
+
+/// The longest UDP payload, over IPv4; what is longer cannot be sent.
+const DATAGRAM_MAX: usize = 65_507;
+
+impl Server {
+    pub(super) fn send_indication(
+        &mut self,
+        now: Duration,
+        client: &Client,
+        message: &Message<'_>,
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), Reason> {
+        if message.unknown_required().next().is_some() {
+            return Err(Reason::DataUnknownAttribute);
+        }
+        let (Ok(Some(peer)), Some(data), Ok(dont_fragment)) =
+            (message.xor_peer_address(), message.data(), message.dont_fragment())
+        else {
+            return Err(Reason::DataIncomplete);
+        };
+        let peer = self.local_form(peer);
+        let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
+        let leg = allocation.leg(family_of(peer)).ok_or(Reason::DataFamily)?;
+        if leg.expires <= now || !leg.permissions.is_live(peer.ip(), now) {
+            return Err(Reason::DataNoPermission);
+        }
+        self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
+        outbox.to_peer(leg.relay, peer, data, dont_fragment);
+        self.stats.to_peer.add(data.len());
+        Ok(())
+    }
+
+    pub(super) fn channel_data(
+        &mut self,
+        now: Duration,
+        client: &Client,
+        bytes: &[u8],
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), Reason> {
+        let ChannelData { channel, data } =
+            ChannelData::parse(bytes).ok_or(Reason::ChannelMalformed)?;
+        let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
+        let bound = allocation.legs().filter(|leg| now < leg.expires).find_map(|leg| {
+            let channel = leg.channels.by_number(channel)?;
+            channel.is_live(now).then_some((leg.relay, channel.peer))
+        });
+        let (relay, peer) = bound.ok_or(Reason::ChannelNotBound)?;
+        self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
+        outbox.to_peer(relay, peer, data, false);
+        self.stats.to_peer.add(data.len());
+        Ok(())
+    }
+
+    /// A peer's datagram: to the client as ChannelData if the peer has a live channel, else as a
+    /// Data indication if its address has a live permission.
+    pub(super) fn from_peer(
+        &mut self,
+        now: Duration,
+        relay: SocketAddr,
+        peer: SocketAddr,
+        bytes: &[u8],
+        outbox: &mut dyn Outbox,
+    ) -> Result<(), Reason> {
+        let (relay, peer) = (canonical(relay), canonical(peer));
+        let slot = self.own.allocation_of(relay).ok_or(Reason::PeerNoAllocation)?;
+        let allocation = self.allocations.get(slot).ok_or(Reason::PeerNoAllocation)?;
+        let leg = allocation.leg(family_of(relay)).filter(|leg| now < leg.expires);
+        let leg = leg.ok_or(Reason::PeerNoAllocation)?;
+        self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
+        if let Some(channel) = leg.channels.by_peer(peer).filter(|channel| channel.is_live(now)) {
+            let data = ChannelData { channel: channel.number, data: bytes };
+            data.write(&mut self.out, false).ok_or(Reason::PeerTooLarge)?;
+        } else if leg.permissions.is_live(peer.ip(), now) {
+            let mut id = [0; 12];
+            self.random.fill(&mut id);
+            let id = TransactionId(id);
+            let mut data = Builder::new(&mut self.out, Class::Indication, Method::DATA, id);
+            data.xor_peer_address(self.relays.advertised(peer)).data(bytes);
+            data.finish().map_err(|_| Reason::PeerTooLarge)?;
+        } else {
+            return Err(Reason::DataNoPermission);
+        }
+        if self.out.len() > DATAGRAM_MAX {
+            return Err(Reason::PeerTooLarge);
+        }
+        outbox.to_client(&allocation.client, allocation.origin, &self.out);
+        self.stats.to_client.add(bytes.len());
+        Ok(())
+    }
+
+    /// A client's allocation, if any of it has not expired.
+    pub(super) fn live(&self, client: &Client, now: Duration) -> Option<&Allocation> {
+        let allocation = self.allocations.get(self.allocations.slot_of(client)?)?;
+        let live = |leg: &Leg| now < leg.expires;
+        allocation.legs().any(live).then_some(allocation)
+    }
+}

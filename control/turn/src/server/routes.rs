@@ -1,0 +1,122 @@
+//! What is published: channels' routes, and relay ports.
+//!
+//! ```text
+//!  bind        add_route ─────────────────────────────> success
+//!  refresh     add_route with the later expiry ───────> success
+//!  end         remove_route, others' routes to the port, close_port
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Server;
+use crate::attribute::Family;
+use crate::channel::Channel;
+use crate::limits::prefix_of;
+use crate::outbox::{ChannelRoute, Outbox};
+
+impl Server {
+    /// Moves a leg's expiry, and that of the routes that end with it. A route that has none (its
+    /// peer is an address of ours that was gone) gets one again if its peer is there.
+    pub(super) fn extend_leg(
+        &mut self,
+        slot: u32,
+        family: Family,
+        expires: Duration,
+        outbox: &mut dyn Outbox,
+    ) {
+        let Some(allocation) = self.allocations.get_mut(slot) else { return };
+        let (client, origin) = (allocation.client, allocation.origin);
+        let Some(leg) = allocation.leg_mut(family) else { return };
+        leg.expires = expires;
+        let relay = leg.relay;
+        for channel in leg.channels.iter_mut() {
+            let until = channel.expires.min(expires);
+            // Whoever refreshes has a clock: a cooling channel's expiry lies behind it.
+            let Some(published) = channel.published else { continue };
+            if published == until {
+                continue;
+            }
+            let (number, peer, inner) = (channel.number, channel.peer, channel.inner);
+            let route = ChannelRoute {
+                client,
+                origin,
+                channel: number,
+                relay,
+                peer,
+                expires: until,
+                inner,
+            };
+            // Without room the route that stands stays: it ends too early, or with its port.
+            if outbox.add_route(&route).is_ok() {
+                channel.published = Some(until);
+            }
+        }
+    }
+
+    /// Ends one relayed address: routes first, then the port. The allocation goes with its last one.
+    pub(super) fn close_leg(
+        &mut self,
+        slot: u32,
+        family: Family,
+        now: Duration,
+        outbox: &mut dyn Outbox,
+    ) {
+        let Some(allocation) = self.allocations.get_mut(slot) else { return };
+        let Some(leg) = allocation.legs[family as usize].take() else { return };
+        let is_last = allocation.legs().next().is_none();
+        for channel in leg.channels.iter().filter(|channel| channel.published.is_some()) {
+            outbox.remove_route(&allocation.route(&leg, channel));
+        }
+        self.stats.channels -= leg.channels.len();
+        self.stats.permissions -= leg.permissions.len();
+        self.stats.relayed_addresses -= 1;
+        for channel in leg.channels.iter() {
+            self.forget_own_peer(slot, channel);
+        }
+        self.own.remove_relayed(leg.relay);
+        self.withdraw_to(leg.relay, outbox);
+        outbox.close_port(leg.relay);
+        self.relays.free(leg.relay, now);
+        if is_last && let Some(allocation) = self.allocations.remove(slot) {
+            self.timers.clear(slot);
+            self.users.remove(allocation.account.user());
+            self.prefixes.remove(&prefix_of(allocation.client.remote.ip()));
+            self.stats.allocations -= 1;
+        }
+    }
+
+    /// Withdraws every route to an address of ours that is gone: the address is no good peer any
+    /// more, and may soon be another client's. The bindings stay.
+    fn withdraw_to(&mut self, peer: SocketAddr, outbox: &mut dyn Outbox) {
+        for &(slot, number) in self.own_peers.get(&peer).map_or(&[][..], Vec::as_slice) {
+            let Some(allocation) = self.allocations.get_mut(slot) else { continue };
+            let family = Family::of(&peer.ip());
+            let Some(leg) = allocation.leg(family) else { continue };
+            let Some(channel) = leg.channels.by_number(number) else { continue };
+            if channel.published.is_some() {
+                outbox.remove_route(&allocation.route(leg, channel));
+                let gone = Channel { published: None, ..*channel };
+                if let Some(leg) = allocation.leg_mut(family) {
+                    leg.channels.put(gone);
+                }
+            }
+        }
+    }
+
+    /// Remembers a channel whose peer is on one of our relay addresses.
+    pub(super) fn note_own_peer(&mut self, slot: u32, channel: &Channel) {
+        if self.own.is_relay_ip(channel.peer.ip()) {
+            self.own_peers.entry(channel.peer).or_default().push((slot, channel.number));
+        }
+    }
+
+    pub(super) fn forget_own_peer(&mut self, slot: u32, channel: &Channel) {
+        if let Some(entries) = self.own_peers.get_mut(&channel.peer) {
+            entries.retain(|&entry| entry != (slot, channel.number));
+            if entries.is_empty() {
+                self.own_peers.remove(&channel.peer);
+            }
+        }
+    }
+}

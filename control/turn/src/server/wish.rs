@@ -1,0 +1,86 @@
+//! What an Allocate request asks for, checked in the order of RFC 8656 section 7.2.
+
+use crate::attribute::{AttributeType, Family, Fault, PROTOCOL_UDP};
+use crate::message::Message;
+use crate::ports::Wanted;
+use crate::stats::Reason;
+
+/// A well-formed wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) place: Place,
+    /// LIFETIME in seconds, if there is one.
+    pub(super) lifetime_secs: Option<u32>,
+}
+
+/// Which relayed addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The port held for this token.
+    Reserved([u8; 8]),
+    /// One of this family.
+    One(Family, Wanted),
+    /// One of each family, or one of either and the reason why not the other.
+    Both(Wanted),
+}
+
+impl Wish {
+    /// `has`: whether there are relay addresses of a family.
+    pub(super) fn of(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Self, Reason> {
+        match message.requested_transport()? {
+            None => return Err(Reason::MissingAttribute),
+            Some(PROTOCOL_UDP) => {}
+            Some(_) => return Err(Reason::UnsupportedTransport),
+        }
+        message.dont_fragment()?;
+        let requested = message.has(AttributeType::REQUESTED_ADDRESS_FAMILY);
+        let additional = message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY);
+        let place = if let Some(token) = message.reservation_token()? {
+            if requested || additional || message.has(AttributeType::EVEN_PORT) {
+                return Err(Reason::ConflictingAttributes);
+            }
+            Place::Reserved(token)
+        } else if requested && additional {
+            return Err(Reason::ConflictingAttributes);
+        } else if additional {
+            Self::both(message, has)?
+        } else {
+            Self::one(message, has)?
+        };
+        Ok(Self { place, lifetime_secs: message.lifetime_secs()? })
+    }
+
+    fn one(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Place, Reason> {
+        let family = match message.requested_address_family() {
+            Ok(family) => family.unwrap_or(Family::V4),
+            Err(malformed) if matches!(malformed.fault, Fault::Family(_)) => {
+                return Err(Reason::FamilyUnsupported);
+            }
+            Err(malformed) => return Err(malformed.into()),
+        };
+        if !has(family) {
+            return Err(Reason::FamilyUnsupported);
+        }
+        let wanted = match message.even_port()? {
+            None => Wanted::Any,
+            Some(false) => Wanted::Even,
+            Some(true) => Wanted::Pair,
+        };
+        Ok(Place::One(family, wanted))
+    }
+
+    fn both(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Place, Reason> {
+        if !has(Family::V4) && !has(Family::V6) {
+            return Err(Reason::FamilyUnsupported);
+        }
+        let wanted = match message.even_port()? {
+            None => Wanted::Any,
+            Some(false) => Wanted::Even,
+            Some(true) => return Err(Reason::ConflictingAttributes),
+        };
+        match message.additional_address_family() {
+            Ok(Some(Family::V6)) => Ok(Place::Both(wanted)),
+            _ => Err(Reason::MalformedAttribute),
+        }
+    }
+}
