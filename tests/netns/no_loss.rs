@@ -1,46 +1,91 @@
-//! Channel data arrives whole, both ways, by every tier, in every mix of families.
-
-use std::net::{SocketAddr, UdpSocket};
+//! Channel data arrives whole, both ways, in every mix of families, and every datagram of it by the
+//! tier that was asked for.
 
 use anyhow::{Context, Result, ensure};
-use turnwire_tests::client::{Client, Received, receive};
-use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
+use turnwire_tests::call::Call;
+use turnwire_tests::client::{Client, Received};
+use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
 use turnwire_tests::traffic::{self, Outcome};
-use turnwire_tests::wait::{self, Deadline, SOON};
 
-const CHANNEL: u16 = 0x4abc;
-const COUNT: u32 = 500;
+const COUNT: u32 = 400;
 
 #[test]
 fn the_oracle_loses_nothing() {
-    for topology in Topology::ALL {
-        in_lab(topology, |lab| every_mix_of_families(lab, Tier::Oracle));
-    }
+    in_lab(Topology::TwoArmed, |lab| every_mix_of_families(lab, Tier::Oracle));
+    in_lab(Topology::OneArmed, |lab| every_mix_of_families(lab, Tier::Oracle));
+}
+
+#[test]
+fn nothing_is_lost_by_xdp_between_two_interfaces() {
+    in_lab(Topology::TwoArmed, |lab| every_mix_of_families(lab, Tier::Native));
+}
+
+#[test]
+fn nothing_is_lost_by_xdp_on_one_interface() {
+    in_lab(Topology::OneArmed, |lab| every_mix_of_families(lab, Tier::Native));
+}
+
+#[test]
+fn nothing_is_lost_by_xdp_in_the_kernels_stack_between_two_interfaces() {
+    in_lab(Topology::TwoArmed, |lab| every_mix_of_families(lab, Tier::Generic));
+}
+
+#[test]
+fn nothing_is_lost_by_xdp_in_the_kernels_stack_on_one_interface() {
+    in_lab(Topology::OneArmed, |lab| every_mix_of_families(lab, Tier::Generic));
+}
+
+#[test]
+fn nothing_is_lost_by_sockets() {
+    in_lab(Topology::TwoArmed, |lab| every_mix_of_families(lab, Tier::Sockets));
 }
 
 fn every_mix_of_families(lab: &Lab, tier: Tier) -> Result<()> {
     let relay = RelayUnderTest::start(lab, tier)?;
     for outer in Family::ALL {
         for inner in Family::ALL {
-            both_ways(lab, &relay, outer, inner)
-                .with_context(|| format!("{tier:?}, client over {outer:?}, peer over {inner:?}"))?;
+            let mix = || format!("{tier:?}, client over {outer:?}, peer over {inner:?}");
+            let mut call = Call::set_up(lab, outer, inner).with_context(mix)?;
+            call.warm_up(&relay).with_context(mix)?;
+            call.loses_nothing(&relay, COUNT).with_context(mix)?;
         }
+        between_two_clients(lab, &relay, outer)
+            .with_context(|| format!("{tier:?}, relay to relay over {outer:?}"))?;
     }
     Ok(())
 }
 
-fn both_ways(lab: &Lab, relay: &RelayUnderTest, outer: Family, inner: Family) -> Result<()> {
-    let mut client = Client::new(lab, outer)?;
-    let relayed = client.allocate(inner)?;
-    let peer = lab.udp(Host::Peer, SocketAddr::new(inner.peer(), 0))?;
-    peer.connect(relayed)?;
-    client.bind(CHANNEL, peer.local_addr()?)?;
+/// Each client's peer is the other's relayed address.
+fn between_two_clients(lab: &Lab, relay: &RelayUnderTest, family: Family) -> Result<()> {
+    let mut clients = [Client::new(lab, family)?, Client::new(lab, family)?];
+    let [first, second] = &mut clients;
+    let relayed = [first.allocate(family)?, second.allocate(family)?];
+    first.bind(0x4001, relayed[1])?;
+    second.bind(0x4002, relayed[0])?;
+
+    let before = forwarded(relay)?;
     let outcome = traffic::run(
         COUNT,
-        |bytes| client.send(CHANNEL, bytes),
-        |deadline| receive(&peer, deadline),
+        |data| first.send(0x4001, data),
+        |deadline| match deadline.left() {
+            None => Ok(None),
+            Some(limit) => Ok(match second.receive(limit)? {
+                Some(Received::Channel(0x4002, data)) => Some(data),
+                other => anyhow::bail!("unexpected: {other:?}"),
+            }),
+        },
     )?;
-    ensure!(outcome == Outcome::perfect(COUNT), "to the peer: {outcome:?}");
+    ensure!(outcome == Outcome::perfect(COUNT), "{outcome:?}");
+    let by_tier = forwarded(relay)? - before;
+    let twice = 2 * u64::from(COUNT);
+    ensure!(
+        relay.tier() == Tier::Oracle || by_tier == twice,
+        "each datagram goes to a peer and to a client: {by_tier} of {twice}"
+    );
     Ok(())
+}
+
+fn forwarded(relay: &RelayUnderTest) -> Result<u64> {
+    Direction::ALL.iter().map(|direction| relay.forwarded(*direction)).sum()
 }

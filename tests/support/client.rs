@@ -67,7 +67,9 @@ impl Client {
     /// No answer within `limit`, or not the right one.
     pub fn binding(&mut self, limit: Duration) -> Result<SocketAddr> {
         let answer = self.transact(kind::BINDING, limit, |request| request)?;
-        answer.xor_address(attribute::XOR_MAPPED_ADDRESS).context("a Binding success has an address")
+        answer
+            .xor_address(attribute::XOR_MAPPED_ADDRESS)
+            .context("a Binding success has an address")
     }
 
     /// Asks for a relayed address of `family`.
@@ -168,11 +170,7 @@ impl Client {
     }
 
     /// One authenticated request and its success; learns realm and nonce on the way.
-    fn request(
-        &mut self,
-        request: u16,
-        fill: impl Fn(Builder) -> Builder,
-    ) -> Result<Message> {
+    fn request(&mut self, request: u16, fill: impl Fn(Builder) -> Builder) -> Result<Message> {
         // At most twice anew: unauthenticated at first, and once more when the nonce is stale.
         for _ in 0..3 {
             let (realm, nonce, key) = (self.realm.clone(), self.nonce.clone(), self.key.clone());

@@ -358,8 +358,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_without_fault() {
-        for (source, destination) in
-            [("44.1.2.3:5", "44.4.5.6:7"), ("[2e00::1]:5", "[2e00::2]:7")]
+        for (source, destination) in [("44.1.2.3:5", "44.4.5.6:7"), ("[2e00::1]:5", "[2e00::2]:7")]
         {
             let mut datagram = datagram(source, destination);
             datagram.vlans = vec![7, 9];
@@ -371,7 +370,10 @@ mod tests {
             assert_eq!(packet.source, datagram.source);
             assert_eq!(packet.vlans, [7, 9]);
             assert_eq!(packet.traffic_class, 0xb9);
-            assert_eq!((packet.ttl, &packet.payload[..], packet.trailing_len), (64, &b"odd"[..], 5));
+            assert_eq!(
+                (packet.ttl, &packet.payload[..], packet.trailing_len),
+                (64, &b"odd"[..], 5)
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
+use crate::frame::Mac;
 use crate::namespace;
 use crate::process::{Process, last_lines};
 use crate::wait::SOON;
@@ -173,6 +174,9 @@ impl Lab {
     fn print_logs(&self) {
         eprintln!("logs are kept in {}", self.scratch.display());
         for entry in std::fs::read_dir(&self.scratch).into_iter().flatten().flatten() {
+            if entry.path().extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
             let log = std::fs::read(entry.path()).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             let tail = last_lines(&log).join("\n");
@@ -248,6 +252,20 @@ impl Lab {
         task: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
         namespace::inside(Path::new(&self.status[host.name()]), task)
+    }
+
+    /// An interface's Ethernet address.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn mac(&self, host: Host, device: &str) -> Result<Mac> {
+        let text = self.run(host, &["cat", &format!("/sys/class/net/{device}/address")])?;
+        let bytes: Vec<u8> = text
+            .trim()
+            .split(':')
+            .map(|byte| u8::from_str_radix(byte, 16))
+            .collect::<Result<_, _>>()?;
+        Mac::try_from(&bytes[..]).with_context(|| format!("{text:?} is no Ethernet address"))
     }
 
     /// A UDP socket on `host`, with a read timeout of `SOON`.

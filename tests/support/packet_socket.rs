@@ -58,7 +58,8 @@ impl PacketSocket {
         }
         // Protocol 0 keeps it deaf until it is bound to its one interface.
         // SAFETY: socket takes three numbers and touches no memory of ours.
-        let number = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        let number =
+            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         if number < 0 {
             return Err(io::Error::last_os_error().into());
         }
@@ -156,7 +157,11 @@ impl PacketSocket {
     ///
     /// # Errors
     /// As recvmsg(2).
-    pub fn collect(&self, quiet: Duration, wanted: impl Fn(&Packet) -> bool) -> Result<Vec<Packet>> {
+    pub fn collect(
+        &self,
+        quiet: Duration,
+        wanted: impl Fn(&Packet) -> bool,
+    ) -> Result<Vec<Packet>> {
         let mut found = Vec::new();
         let mut deadline = Deadline::after(quiet);
         while let Some(seen) = self.next(deadline)? {
@@ -195,8 +200,7 @@ impl PacketSocket {
     fn receive_now(&self) -> Result<Option<Seen>> {
         let mut bytes = vec![0_u8; FRAME_MAX];
         let mut control = [0_u64; 16];
-        let mut vector =
-            libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: both are plain numbers and pointers, for which zeroes are valid.
         let (mut from, mut message): (libc::sockaddr_ll, libc::msghdr) =
             unsafe { (zeroed(), zeroed()) };

@@ -1,0 +1,51 @@
+//! However the relay ends, it leaves nothing behind on its interfaces.
+
+use anyhow::{Result, ensure};
+use turnwire_tests::call::Call;
+use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
+use turnwire_tests::relay::{RelayUnderTest, Tier};
+use turnwire_tests::wait::{self, SOON};
+
+#[test]
+fn sigterm_ends_the_relay_cleanly() {
+    for topology in Topology::ALL {
+        for tier in [Tier::Native, Tier::Generic, Tier::Sockets] {
+            in_lab(topology, |lab| {
+                let mut relay = RelayUnderTest::start(lab, tier)?;
+                let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+                call.warm_up(&relay)?;
+                ensure!(programs(lab)? == programs_wanted(lab, tier), "{tier:?} while serving");
+                let status = relay.terminate()?;
+                ensure!(status.success(), "{tier:?}: {status}");
+                ensure!(programs(lab)? == 0, "{tier:?}: a program stayed behind");
+                Ok(())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_killed_relay_is_detached_by_the_kernel_and_the_next_one_serves() {
+    in_lab(Topology::TwoArmed, |lab| {
+        for _ in 0..2 {
+            let mut relay = RelayUnderTest::start(lab, Tier::Native)?;
+            let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+            call.warm_up(&relay)?;
+            relay.kill();
+            wait::until("the kernel detaches the program", SOON, || {
+                Ok((programs(lab)? == 0).then_some(()))
+            })?;
+        }
+        Ok(())
+    });
+}
+
+fn programs_wanted(lab: &Lab, tier: Tier) -> usize {
+    if tier == Tier::Sockets { 0 } else { lab.relay_interfaces().len() }
+}
+
+/// How many of the relay's interfaces have an XDP program.
+fn programs(lab: &Lab) -> Result<usize> {
+    let links = lab.run(Host::Relay, &["ip", "-oneline", "link", "show"])?;
+    Ok(links.lines().filter(|line| line.contains("prog/xdp")).count())
+}

@@ -1,0 +1,85 @@
+//! A relay whose process stands still: the kernel's program goes on, until the channel's expiry, and
+//! not after it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use turnwire_tests::call::Call;
+use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
+use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
+use turnwire_tests::traffic::Outcome;
+use turnwire_tests::wait::Stopwatch;
+
+/// The shortest that a server may grant (RFC 8656 sections 7.2, 8.2 and 12.2): this test takes it.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Around the expiry, nothing is asserted: the answer's way, and the coarseness of both clocks.
+const SLACK: Duration = Duration::from_secs(3);
+const COUNT: u32 = 64;
+
+#[test]
+fn channel_data_goes_on_by_xdp_until_its_expiry_and_not_after_it() {
+    in_lab(Topology::TwoArmed, |lab| goes_on_until_expiry(lab, Tier::Native));
+}
+
+#[test]
+fn sockets_stop_with_the_process_and_go_on_with_it() {
+    in_lab(Topology::TwoArmed, |lab| {
+        let mut relay = RelayUnderTest::start(lab, Tier::Sockets)?;
+        let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+        call.warm_up(&relay)?;
+        relay.pause()?;
+        for direction in Direction::ALL {
+            ensure!(!call.gets_through(direction)?, "{direction:?}: who carried it?");
+        }
+        relay.resume()?;
+        call.warm_up(&relay)?;
+        call.loses_nothing(&relay, COUNT)
+    });
+}
+
+fn goes_on_until_expiry(lab: &Lab, tier: Tier) -> Result<()> {
+    let mut relay = RelayUnderTest::start(lab, tier)?;
+    let mut calls = Vec::new();
+    let before_binding = Stopwatch::start();
+    for outer in Family::ALL {
+        for inner in Family::ALL {
+            calls.push(Call::set_up(lab, outer, inner)?);
+        }
+    }
+    let after_binding = Stopwatch::start();
+    for call in &mut calls {
+        call.warm_up(&relay)?;
+    }
+
+    relay.pause()?;
+    while after_binding.elapsed() + SLACK < LIFETIME {
+        for call in &mut calls {
+            for direction in Direction::ALL {
+                let outcome = call.traffic(direction, COUNT)?;
+                let elapsed = before_binding.elapsed();
+                let late = elapsed + SLACK >= LIFETIME;
+                ensure!(
+                    late || outcome == Outcome::perfect(COUNT),
+                    "{direction:?}, {elapsed:?} after binding: {outcome:?}"
+                );
+            }
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    while after_binding.elapsed() < LIFETIME + SLACK {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for call in &mut calls {
+        for direction in Direction::ALL {
+            ensure!(!call.gets_through(direction)?, "{direction:?}: relayed after its expiry");
+        }
+    }
+    // The kernel's sockets kept what came while the process stood still: none of it is relayed late.
+    relay.resume()?;
+    for call in &mut calls {
+        for direction in Direction::ALL {
+            ensure!(!call.gets_through(direction)?, "{direction:?}: relayed after all");
+        }
+    }
+    relay.must_be_running()
+}
