@@ -175,7 +175,7 @@ impl Hops {
 
     /// Neighbours to ask the kernel about: unknown ones, and ones that it would check only when it
     /// sent to them itself, which it does not while the program does.
-    pub(crate) fn to_ask(&mut self) -> Vec<(u32, IpAddr)> {
+    pub(crate) fn take_questions(&mut self) -> Vec<(u32, IpAddr)> {
         let (count, now) = (self.slots.len(), self.ticks);
         let mut asks = Vec::new();
         if !std::mem::take(&mut self.curious) {

@@ -54,14 +54,31 @@ impl Links {
         }
     }
 
-    /// Which interfaces the program is attached to.
-    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) {
+    /// Sets which interfaces the program is attached to. True when they are other ones now.
+    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) -> bool {
+        let different = attached != self.attached;
         self.attached = attached;
+        different
     }
 
     /// The interface called `name`.
     pub(crate) fn named(&self, name: &str) -> Option<&Link> {
         self.all.values().find(|link| link.name == name)
+    }
+
+    /// The names of all, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.all
+            .values()
+            .map(|link| link.name.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    /// The highest index in use.
+    pub(crate) fn index_max(&self) -> u32 {
+        self.all.keys().copied().max().unwrap_or(0)
     }
 
     /// The interface with this index.
@@ -141,7 +158,7 @@ mod tests {
             loopback: false,
             kind: LinkKind::Device,
             controller: None,
-            has_xdp: false,
+            program: None,
         }
     }
 

@@ -15,6 +15,14 @@ use std::sync::atomic::AtomicU64;
 use wire::HopCell;
 use wire::table::Entry;
 
+/// What the kernel says a map costs, in bytes; 0 where it does not say.
+pub(crate) fn memory_bytes(map: BorrowedFd<'_>) -> u64 {
+    let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
+    let info = std::fs::read_to_string(path).unwrap_or_default();
+    let memory = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+    memory.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Types that may lie in memory shared with a running program.
 ///
 /// # Safety
@@ -64,16 +72,6 @@ impl<T: Shared> Mapping<T> {
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Mapping { start, len, owned: PhantomData })
-    }
-
-    /// The elements, for as long as the process lives.
-    ///
-    /// # Safety
-    ///
-    /// The caller drops the slice, and all that was made from it, before `self`.
-    pub(crate) unsafe fn unbounded(&self) -> &'static [T] {
-        // SAFETY: as in `deref`; the caller answers for the lifetime.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 

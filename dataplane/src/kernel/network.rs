@@ -86,16 +86,27 @@ impl Network {
         Ok(network)
     }
 
+    /// The interfaces of the calling thread's network namespace.
+    pub(crate) fn survey() -> Result<Links, Refusal> {
+        let mut netlink = Netlink::open()?;
+        let mut links = Links::default();
+        links.replace(netlink.links()?, netlink.addresses()?);
+        Ok(links)
+    }
+
     /// The interfaces.
     pub(crate) fn links(&self) -> &Links {
         &self.links
     }
 
-    /// Sets through which interfaces the program can send.
-    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) {
-        self.links.set_attached(attached);
-        self.hops.write_all(&self.links);
-        self.paths.doubt_all();
+    /// Sets through which interfaces the program can send. True when that leaves work for
+    /// [`Network::on_event`].
+    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) -> bool {
+        if self.links.set_attached(attached) {
+            self.hops.write_all(&self.links);
+            self.paths.doubt_all();
+        }
+        self.paths.is_doubtful()
     }
 
     /// Readable when [`Network::on_event`] has something to do.
@@ -103,14 +114,13 @@ impl Network {
         self.netlink.news_fd()
     }
 
-    /// One more route over `path`: the index of its hop.
-    pub(crate) fn hold(&mut self, path: Path) -> u16 {
+    /// One more route over `path`.
+    pub(crate) fn hold(&mut self, path: Path) {
         if !self.paths.hold(path) {
             let way = self.find_way(path);
             self.paths.set(path, way);
             self.ask_around();
         }
-        self.paths.hop(path)
     }
 
     /// One route less over `path`.
@@ -292,7 +302,7 @@ impl Network {
 
     /// Has the kernel find out the neighbours that are unknown or in doubt.
     fn ask_around(&mut self) {
-        for (link, next) in self.hops.to_ask() {
+        for (link, next) in self.hops.take_questions() {
             if self.links.egress(link).is_some() && self.netlink.solicit(link, next).is_err() {
                 self.questions_failed += 1;
             }

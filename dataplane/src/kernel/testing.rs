@@ -49,6 +49,39 @@ pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(error) }
 }
 
+/// `ethtool ARGUMENTS`, in this thread's namespace.
+#[track_caller]
+pub(crate) fn ethtool(arguments: &str) {
+    let output = Command::new("ethtool").args(arguments.split_whitespace()).output();
+    let output = output.expect("the tests need ethtool");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ethtool {arguments}: {error}");
+}
+
+/// CLOCK_MONOTONIC since boot.
+pub(crate) fn monotonic() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which is ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Runs `job` on a thread that has none of root's privileges.
+pub(crate) fn without_capabilities<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            /// `struct __user_cap_header_struct`, version 3, this thread.
+            const HEADER: [u32; 2] = [0x2008_0522, 0];
+            let none = [0u32; 6];
+            // SAFETY: the kernel reads two structures of these sizes; only this thread changes.
+            let done = unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), none.as_ptr()) };
+            assert_eq!(done, 0, "giving privileges up is always allowed");
+            job()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Another host: a second namespace.
 pub(crate) struct Host {
     jobs: Option<Sender<Job>>,

@@ -19,7 +19,7 @@ fn link(index: u32, kind: LinkKind) -> Link {
         loopback: false,
         kind,
         controller: None,
-        has_xdp: false,
+        program: None,
     }
 }
 
@@ -113,15 +113,15 @@ fn giving_up_no_hop_is_nothing() {
 fn unsure_neighbours_are_asked_about_and_then_left_in_peace() {
     let (mut hops, links) = (hops(8), links(2));
     hops.add(KEY, Reach::Unknown, &links).unwrap();
-    assert_eq!(hops.to_ask(), [(2, GATEWAY)]);
+    assert_eq!(hops.take_questions(), [(2, GATEWAY)]);
     for _ in 0..PATIENCE_TICKS {
-        assert_eq!(hops.to_ask(), []);
+        assert_eq!(hops.take_questions(), []);
         hops.tick(&links);
     }
     hops.set_reach(2, GATEWAY, KNOWN, &links);
-    assert_eq!(hops.to_ask(), [], "it is known");
+    assert_eq!(hops.take_questions(), [], "it is known");
     hops.set_reach(2, GATEWAY, STALE, &links);
-    assert_eq!(hops.to_ask(), [(2, GATEWAY)], "the kernel would not check it by itself");
+    assert_eq!(hops.take_questions(), [(2, GATEWAY)], "the kernel would not check it by itself");
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn every_neighbour_has_its_turn_to_be_asked_about() {
     }
     let mut asked = BTreeSet::new();
     for _ in 0..3 {
-        let asks = hops.to_ask();
+        let asks = hops.take_questions();
         assert_eq!(asks.len(), ASKS_MAX);
         asked.extend(asks);
     }
     assert_eq!(asked.len(), 3 * ASKS_MAX);
-    assert_eq!(hops.to_ask(), []);
+    assert_eq!(hops.take_questions(), []);
 }

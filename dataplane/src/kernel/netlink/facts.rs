@@ -48,8 +48,8 @@ pub(crate) struct Link {
     pub(crate) kind: LinkKind,
     /// The bridge, bond or routing domain this interface is a port of.
     pub(crate) controller: Option<u32>,
-    /// A program (or several) is attached to it.
-    pub(crate) has_xdp: bool,
+    /// The XDP program attached to it, by number.
+    pub(crate) program: Option<u32>,
 }
 
 /// One entry of the kernel's neighbour table.
@@ -105,7 +105,7 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
         loopback: flags.contains(LinkFlags::Loopback),
         kind: LinkKind::Device,
         controller: None,
-        has_xdp: false,
+        program: None,
     };
     let (mut parent, mut info) = (0, None);
     for attribute in &message.attributes {
@@ -121,7 +121,12 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => info = Some(infos),
             LinkAttribute::Xdp(xdp) => {
-                link.has_xdp = xdp.iter().any(|one| matches!(one, LinkXdp::ProgId(id) if *id != 0));
+                link.program = xdp.iter().find_map(|one| match one {
+                    LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) => {
+                        Some(*id).filter(|id| *id != 0)
+                    }
+                    _ => None,
+                });
             }
             _ => {}
         }

@@ -47,6 +47,11 @@ fn path(to: &str) -> Path {
     Path { to, from: from.parse().unwrap() }
 }
 
+fn held(network: &mut Network, path: Path) -> u16 {
+    network.hold(path);
+    network.hop(path)
+}
+
 /// Works off the news until `done`, for a few seconds at most.
 #[allow(clippy::disallowed_methods, reason = "a test's patience")]
 fn until<T>(network: &mut Network, done: impl Fn(&Network) -> Option<T>) -> T {
@@ -92,8 +97,9 @@ fn everyone_behind_a_gateway_shares_its_hop() {
         let mut network = alone();
         ip(&format!("neigh add 192.0.2.1 lladdr {FAR} dev eth0 nud permanent"));
         ip("route add default via 192.0.2.1");
-        let hops: HashSet<u16> =
-            ["198.51.100.7", "203.0.113.9", "192.0.2.1"].map(|to| network.hold(path(to))).into();
+        let hops: HashSet<u16> = ["198.51.100.7", "203.0.113.9", "192.0.2.1"]
+            .map(|to| held(&mut network, path(to)))
+            .into();
         assert_eq!(hops.len(), 1);
         assert_eq!(cell(&network, "203.0.113.9").unwrap().dst, MAC);
         for to in ["198.51.100.7", "203.0.113.9", "192.0.2.1"] {
@@ -131,7 +137,7 @@ fn what_the_kernel_would_not_forward_has_no_hop() {
             "fe80::1",
         ];
         for to in nowhere {
-            assert_eq!(network.hold(path(to)), NO_HOP, "{to}");
+            assert_eq!(held(&mut network, path(to)), NO_HOP, "{to}");
         }
         let stats = network.stats();
         assert_eq!((stats.paths_without_hop, stats.questions_failed), (nowhere.len(), 0));
@@ -143,7 +149,7 @@ fn an_address_that_is_not_ours_leads_nowhere() {
     in_namespace(|| {
         let mut network = alone();
         let path = Path { to: [192, 0, 2, 1].into(), from: [192, 0, 2, 99].into() };
-        assert_eq!(network.hold(path), NO_HOP);
+        assert_eq!(held(&mut network, path), NO_HOP);
     });
 }
 
@@ -280,7 +286,7 @@ fn a_vlan_of_an_attached_interface_carries_hops_with_its_tag() {
         ip(&format!("neigh add 198.51.100.9 lladdr {FAR} dev eth0.7 nud permanent"));
         while network.on_event().more {}
         let path = Path { to: [198, 51, 100, 9].into(), from: [198, 51, 100, 1].into() };
-        let hop = network.hold(path);
+        let hop = held(&mut network, path);
         let cell = network.hops.cell(hop).unwrap();
         let (parent, mac) = (index(&network, "eth0"), [2, 0, 0, 0, 0, 0x70]);
         assert_eq!((cell.ifindex, cell.vlan.get(), cell.mtu), (parent, 7, 1400));
@@ -304,8 +310,8 @@ fn nothing_leaves_by_an_interface_without_the_program() {
         ip("link set br0 up");
         ip("address add 203.0.113.1/24 dev br0");
         while network.on_event().more {}
-        assert_eq!(network.hold(path("198.51.100.9")), NO_HOP);
-        assert_eq!(network.hold(path("203.0.113.9")), NO_HOP);
+        assert_eq!(held(&mut network, path("198.51.100.9")), NO_HOP);
+        assert_eq!(held(&mut network, path("203.0.113.9")), NO_HOP);
         assert_eq!(network.stats().hops, 0);
     });
 }

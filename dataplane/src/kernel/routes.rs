@@ -1,0 +1,214 @@
+//! The channels that are published to the program, and their entries in its table.
+//!
+//! Each channel is two entries, one for each direction, and holds two paths: from the relayed
+//! address to the peer, and from the listening address to the client. What was published is kept,
+//! so that it can be written again when a path moves or the clock is corrected.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+
+use wire::table::{Entry, Geometry, Memory, Writer};
+use wire::{Endpoint, Key, Tuple};
+
+use super::clock::Clock;
+use super::maps::Mapping;
+use super::network::Network;
+use super::paths::Path;
+use crate::route::{Route, TableFull};
+use crate::stats::{RouteCounters, Traffic};
+
+/// What makes a channel: the client's five-tuple and the channel number.
+type Channel = (SocketAddr, SocketAddr, u16);
+
+/// The program's route table: its only writer.
+pub(crate) struct Routes {
+    geometry: Geometry,
+    tags: Mapping<AtomicU64>,
+    entries: Mapping<Entry>,
+    /// The program does not look for this: to it, a moved entry is a missing one for a moment.
+    moves: AtomicU64,
+    writer: Writer,
+    published: HashMap<Channel, Route>,
+    routes_max: usize,
+}
+
+impl Routes {
+    /// A table over memory that is all zero.
+    pub(crate) fn new(
+        geometry: Geometry,
+        tags: Mapping<AtomicU64>,
+        entries: Mapping<Entry>,
+        routes_max: usize,
+    ) -> Routes {
+        let moves = AtomicU64::new(0);
+        let memory = Memory { geometry: &geometry, tags: &tags, entries: &entries, moves: &moves };
+        let writer = Writer::new(memory);
+        Routes { geometry, tags, entries, moves, writer, published: HashMap::new(), routes_max }
+    }
+
+    /// Channels published.
+    pub(crate) fn len(&self) -> usize {
+        self.published.len()
+    }
+
+    /// Entries in the table, and how many it has room for.
+    pub(crate) fn fill(&self) -> (usize, usize) {
+        (self.writer.live() as usize, self.entries.len())
+    }
+
+    /// Publishes both directions of a channel, or replaces them, or changes nothing.
+    pub(crate) fn add(
+        &mut self,
+        route: &Route,
+        network: &mut Network,
+        clock: &Clock,
+    ) -> Result<(), TableFull> {
+        let before = self.published.get(&channel(route)).copied();
+        if before.is_none() && self.published.len() >= self.routes_max {
+            return Err(TableFull);
+        }
+        // A channel that was bound anew to another peer is another channel.
+        let before = match before {
+            Some(before) if ends(&before) != ends(route) => {
+                self.remove(&before, network);
+                None
+            }
+            before => before,
+        };
+        // Held before the old ones are released, so that a hop in use is never given up.
+        paths(route).for_each(|path| network.hold(path));
+        if let Err(full) = self.write(route, network, clock) {
+            self.take_out(route);
+            paths(route).for_each(|path| network.release(path));
+            return Err(full);
+        }
+        before.iter().flat_map(paths).for_each(|path| network.release(path));
+        self.published.insert(channel(route), *route);
+        Ok(())
+    }
+
+    /// Takes both directions of a channel out.
+    pub(crate) fn remove(&mut self, route: &Route, network: &mut Network) {
+        let Some(route) = self.published.remove(&channel(route)) else { return };
+        self.take_out(&route);
+        paths(&route).for_each(|path| network.release(path));
+    }
+
+    /// Writes the routes again that lead over one of `paths`. How many there were.
+    pub(crate) fn move_all(
+        &mut self,
+        moved: &HashSet<Path>,
+        network: &Network,
+        clock: &Clock,
+    ) -> usize {
+        if moved.is_empty() {
+            return 0;
+        }
+        let concerned = |route: &Route| paths(route).any(|path| moved.contains(&path));
+        self.write_where(concerned, network, clock)
+    }
+
+    /// Writes every route again.
+    pub(crate) fn write_all(&mut self, network: &Network, clock: &Clock) -> usize {
+        self.write_where(|_| true, network, clock)
+    }
+
+    /// What both directions have carried; zero for a channel that is not published.
+    pub(crate) fn counters(&self, route: &Route) -> RouteCounters {
+        let Some(route) = self.published.get(&channel(route)) else {
+            return RouteCounters::default();
+        };
+        let [to_peer, to_client] = keys(route).map(|key| {
+            let entry = self.memory().entry_of(&key);
+            let (packets, bytes) = entry.map_or((0, 0), Entry::counted);
+            Traffic { packets, bytes }
+        });
+        RouteCounters { to_peer, to_client }
+    }
+
+    fn write_where(
+        &mut self,
+        concerned: impl Fn(&Route) -> bool,
+        network: &Network,
+        clock: &Clock,
+    ) -> usize {
+        let routes = self.published.values().filter(|route| concerned(route));
+        let routes: Vec<Route> = routes.copied().collect();
+        for route in &routes {
+            // Replacing an entry that is there needs no room.
+            let _ = self.write(route, network, clock);
+        }
+        routes.len()
+    }
+
+    fn write(&mut self, route: &Route, network: &Network, clock: &Clock) -> Result<(), TableFull> {
+        for (key, entry) in entries(route, network, clock) {
+            let Routes { geometry, tags, entries, moves, writer, .. } = self;
+            let memory = Memory { geometry, tags, entries, moves };
+            writer.insert(memory, &key, &entry).map_err(|_| TableFull)?;
+        }
+        Ok(())
+    }
+
+    fn take_out(&mut self, route: &Route) {
+        for key in keys(route) {
+            let Routes { geometry, tags, entries, moves, writer, .. } = self;
+            writer.remove(Memory { geometry, tags, entries, moves }, &key);
+        }
+    }
+
+    fn memory(&self) -> Memory<'_> {
+        let Routes { geometry, tags, entries, moves, .. } = self;
+        Memory { geometry, tags, entries, moves }
+    }
+}
+
+fn channel(route: &Route) -> Channel {
+    (route.client, route.listener, route.channel)
+}
+
+/// Both ends of the far side.
+fn ends(route: &Route) -> (SocketAddr, SocketAddr) {
+    (route.relay, route.peer)
+}
+
+/// The ways that datagrams of a channel leave: to the peer, unless it is one of our own, and to the
+/// client.
+fn paths(route: &Route) -> impl Iterator<Item = Path> + use<> {
+    let to_peer = (!route.inner).then(|| path(route.relay, route.peer));
+    to_peer.into_iter().chain([path(route.listener, route.client)])
+}
+
+fn path(from: SocketAddr, to: SocketAddr) -> Path {
+    Path { to: to.ip().to_canonical(), from: from.ip().to_canonical() }
+}
+
+fn keys(route: &Route) -> [Key; 2] {
+    let [client, listener, relay, peer] = endpoints(route);
+    [Key::new(client, listener, route.channel), Key::new(peer, relay, 0)]
+}
+
+fn endpoints(route: &Route) -> [Endpoint; 4] {
+    [route.client, route.listener, route.relay, route.peer].map(Endpoint::from)
+}
+
+/// The two entries of a channel: from the client to the peer, and back.
+fn entries(route: &Route, network: &Network, clock: &Clock) -> [(Key, wire::Route); 2] {
+    let [client, listener, relay, peer] = endpoints(route);
+    let expires = clock.jiffies(route.expires);
+    let (from_client, to_peer) =
+        (Tuple { src: client, dst: listener }, Tuple { src: relay, dst: peer });
+    let (from_peer, to_client) =
+        (Tuple { src: peer, dst: relay }, Tuple { src: listener, dst: client });
+    let mut there = wire::Route::new(from_client, to_peer, 0, expires);
+    let mut back = wire::Route::new(from_peer, to_client, route.channel, expires);
+    if route.inner {
+        there.flags |= wire::Route::INNER;
+    } else {
+        there.hop = network.hop(path(route.relay, route.peer));
+    }
+    back.hop = network.hop(path(route.listener, route.client));
+    let [key, key_back] = keys(route);
+    [(key, there), (key_back, back)]
+}

@@ -1,0 +1,220 @@
+//! Where the program can be attached, where not, and that nothing is left of it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::lab::{Lab, attach, config, route};
+use crate::kernel::network::Network;
+use crate::kernel::testing::{in_namespace, ip, try_ip, without_capabilities};
+use crate::kernel::{AttachError, Kernel, XdpMode};
+
+/// The program on an interface, as the kernel tells.
+fn program_on(name: &str) -> Option<u32> {
+    Network::survey().unwrap().named(name).unwrap().program
+}
+
+fn refusal(name: &str, mode: XdpMode) -> AttachError {
+    let refused = attach(|config| (config.interfaces, config.mode) = (vec![name.into()], mode));
+    match refused {
+        Ok((_, attached)) => panic!("attached: {attached:?}"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn it_attaches_natively_where_it_can_and_says_so() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let (kernel, attached) = attach(|_| ()).unwrap();
+        let names: Vec<&str> = attached.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+        assert!(attached.iter().all(|one| one.mode == XdpMode::Native), "{attached:?}");
+        assert!(program_on("eth0").is_some());
+        drop(kernel);
+        assert_eq!((program_on("eth0"), program_on("eth1")), (None, None));
+    });
+}
+
+#[test]
+fn a_missing_interface_is_named_with_those_that_exist() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let error = refusal("eth7", XdpMode::Auto);
+        assert!(matches!(error, AttachError::Missing { .. }));
+        assert_eq!(
+            error.to_string(),
+            "there is no interface \"eth7\" here; there are: eth0, eth1, lo"
+        );
+    });
+}
+
+#[test]
+fn interfaces_that_cannot_carry_it_are_refused_with_a_better_one() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        ip("link add br0 type bridge");
+        ip("link add mv0 link eth0 type macvlan");
+        let why = |name: &str| refusal(name, XdpMode::Auto).to_string();
+        assert!(why("lo").contains("loopback"));
+        assert!(why("br0").contains("a bridge interface; give the network card below it"));
+        assert!(why("mv0").contains("macvlan"));
+        ip("link set eth1 master br0");
+        assert!(why("eth1").contains("a port of br0"));
+        match try_ip("link add link eth0 name eth0.7 type vlan id 7") {
+            Ok(()) => assert!(why("eth0.7").contains("give eth0, whose VLANs are served")),
+            Err(error) => eprintln!("VLANs not seen: this kernel has none (VLAN_8021Q): {error}"),
+        }
+        assert!(matches!(attach(|c| c.interfaces.clear()), Err(AttachError::NoneGiven)));
+    });
+}
+
+#[test]
+fn a_driver_without_native_mode_is_served_generically_or_refused() {
+    in_namespace(|| {
+        ip("link add ifb9 type ifb");
+        let error = refusal("ifb9", XdpMode::Native);
+        assert!(matches!(error, AttachError::NoNativeMode { .. }), "{error}");
+        assert!(error.to_string().contains("ifb9"));
+
+        let auto = |config: &mut crate::kernel::KernelConfig| {
+            config.interfaces = vec!["ifb9".into()];
+        };
+        let (_kernel, attached) = attach(auto).unwrap();
+        assert_eq!(attached[0].mode, XdpMode::Generic);
+        assert!(attached[0].why.contains("no native XDP"), "{}", attached[0].why);
+    });
+}
+
+#[test]
+fn a_large_mtu_is_refused_in_the_driver_s_words() {
+    in_namespace(|| {
+        let lab = Lab::new();
+        lab.client.ip("link set c0 mtu 9000");
+        ip("link set eth0 mtu 9000");
+        let error = refusal("eth0", XdpMode::Native);
+        assert!(matches!(error, AttachError::MtuTooLarge { mtu: 9000, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("eth0 (9000)") && text.contains("the driver says"), "{text}");
+        assert_eq!(program_on("eth0"), None, "asking for words leaves nothing");
+    });
+}
+
+#[test]
+fn another_program_is_never_pushed_aside() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        for first in [XdpMode::Native, XdpMode::Generic] {
+            let (_kernel, _) = attach(|config| config.mode = first).unwrap();
+            let number = program_on("eth0").unwrap();
+            for second in [XdpMode::Native, XdpMode::Generic, XdpMode::Auto] {
+                let error = refusal("eth0", second);
+                assert!(matches!(error, AttachError::Occupied { .. }), "{error}");
+                assert!(error.to_string().contains(&format!("(number {number})")), "{error}");
+            }
+            assert_eq!(program_on("eth0"), Some(number));
+        }
+    });
+}
+
+#[test]
+fn one_interface_that_refuses_means_none_is_attached() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let (kernel, _) = attach(|config| config.interfaces = vec!["eth1".into()]).unwrap();
+        assert!(attach(|_| ()).is_err(), "eth1 is occupied");
+        assert_eq!(program_on("eth0"), None);
+        drop(kernel);
+    });
+}
+
+#[test]
+fn missing_capabilities_are_named() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let error = without_capabilities(|| refusal("eth0", XdpMode::Auto).to_string());
+        assert!(error.contains("CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"), "{error}");
+    });
+}
+
+#[test]
+fn too_many_relay_addresses_are_refused() {
+    let mut config = config();
+    config.relay_ips = (0..64).map(|n| [10, 0, 0, n].into()).collect();
+    let error = Kernel::attach(&config).map(|_| ()).unwrap_err();
+    assert!(matches!(error, AttachError::TooManyRelayAddresses { given: 64, most: 63 }));
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_to_again() {
+    in_namespace(|| {
+        let lab = Lab::new();
+        let (mut kernel, _) = attach(|_| ()).unwrap();
+        kernel.add_route(&route('4', '4')).unwrap();
+        ip("link del eth1");
+        let mut changes = kernel.on_event();
+        assert_eq!(changes.lost, [("eth1".to_owned(), "the interface is gone".to_owned())]);
+
+        lab.cable(&lab.peer, "eth1", "p0", "198.51.100", "2001:db8:2");
+        ip("neigh replace 198.51.100.2 lladdr 02:00:00:00:00:d0 dev eth1 nud permanent");
+        changes = kernel.on_event();
+        assert_eq!(changes.attached[0].name, "eth1");
+        assert!(program_on("eth1").is_some());
+        while kernel.on_event().more {}
+        let network = kernel.stats().network;
+        assert_eq!((network.hops_usable, network.paths_without_hop), (2, 0));
+    });
+}
+
+#[test]
+fn the_maps_at_their_default_size_cost_at_most_64_mib() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let (kernel, _) = attach(|config| config.routes_max = 65_536).unwrap();
+        let stats = kernel.stats();
+        assert!(stats.map_bytes > 16 << 20, "{} bytes: the kernel's own count", stats.map_bytes);
+        assert!(stats.map_bytes <= 64 << 20, "{} bytes", stats.map_bytes);
+        assert!(stats.entries_max >= 2 * 65_536);
+    });
+}
+
+/// Not a test of its own: the process that the next one kills.
+#[test]
+#[ignore = "run by a_killed_process_leaves_nothing_attached"]
+fn attach_and_wait() {
+    let kernel = attach(|_| ()).unwrap();
+    println!("attached");
+    sleep(Duration::from_secs(60));
+    drop(kernel);
+}
+
+#[test]
+fn a_killed_process_leaves_nothing_attached() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kernel::tests::attaching::attach_and_wait", "--ignored"])
+            .arg("--nocapture")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.contains("attached")));
+        assert!(program_on("eth0").is_some());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The kernel tears links down in its own time.
+        let gone = (0..100).any(|_| {
+            sleep(Duration::from_millis(20));
+            program_on("eth0").is_none() && program_on("eth1").is_none()
+        });
+        assert!(gone, "still attached");
+    });
+}
+
+#[test]
+fn the_kernel_tier_can_live_on_any_thread() {
+    fn sendable<T: Send>() {}
+    sendable::<Kernel>();
+}
