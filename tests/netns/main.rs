@@ -1,6 +1,7 @@
 //! Turnwire on a network of its own: three hosts, real frames, the kernel's own behaviour.
 
 mod host_traffic;
+mod isolation;
 mod lifecycle;
 mod mtu;
 mod neighbours;

@@ -251,7 +251,12 @@ impl Lab {
         host: Host,
         task: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
-        namespace::inside(Path::new(&self.status[host.name()]), task)
+        namespace::inside(self.path(host), task)
+    }
+
+    /// The file that stands for a host's network namespace.
+    pub fn path(&self, host: Host) -> &Path {
+        Path::new(&self.status[host.name()])
     }
 
     /// An interface's Ethernet address.
