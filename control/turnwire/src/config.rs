@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use turn::credentials::Credentials;
+use turn::policy::Profile;
 
 use crate::log::LogFormat;
-use crate::settings::secrets::{self, Secret};
+use crate::settings::secrets;
 use crate::settings::{Given, Problem, Problems, Settings, Source};
 
 pub mod check;
@@ -19,9 +21,12 @@ mod tests;
 
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
-/// Most allocations or channels that may be configured: every table is sized by them.
-pub const TABLE_MAX: usize = 1 << 20;
+/// Most allocations that may be configured.
+pub const ALLOCATIONS_MAX: usize = 1 << 19;
+/// Most channels that may be configured.
+pub const CHANNELS_MAX: usize = 1 << 20;
 const TABLE_DEFAULT: usize = 65_536;
+const REALM: &str = "turnwire";
 
 /// A public address that peers and clients know instead of one of ours (1:1 NAT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +35,6 @@ pub struct External {
     pub public: IpAddr,
     /// The relay address behind it; the only one of its family when left out.
     pub private: Option<IpAddr>,
-}
-
-/// A user with a password of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// USERNAME, without a colon.
-    pub name: String,
-    /// The password.
-    pub password: Secret,
-}
-
-/// Which addresses may be peers, before `allow-peer` and `deny-peer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerPolicy {
-    /// Only the public internet.
-    Public,
-    /// Private ranges too.
-    Lan,
 }
 
 /// How the kernel program is attached.
@@ -64,7 +51,7 @@ pub enum XdpMode {
 }
 
 /// Everything `turnwire serve` can be told.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
     /// Addresses to listen on. Empty: the wildcards of both families, port [`PORT`].
     pub listen: Vec<Given<SocketAddr>>,
@@ -74,14 +61,14 @@ pub struct Config {
     pub externals: Vec<Given<External>>,
     /// Ports that relayed transport addresses have.
     pub relay_ports: Given<RangeInclusive<u16>>,
-    /// The realm of the long-term credentials.
-    pub realm: String,
-    /// Users with passwords of their own.
-    pub users: Vec<User>,
-    /// Secrets that time-limited credentials are made of.
-    pub auth_secrets: Vec<Secret>,
+    /// Realm, users with passwords of their own, and secrets of time-limited credentials.
+    pub credentials: Credentials,
+    /// How many users there are.
+    pub users: usize,
+    /// How many secrets there are.
+    pub auth_secrets: usize,
     /// Which addresses may be peers.
-    pub peer_policy: PeerPolicy,
+    pub peer_policy: Profile,
     /// Ranges that may be peers whatever the policy says.
     pub allow_peers: Vec<Given<IpNet>>,
     /// Ranges that may not be peers whatever the policy says.
@@ -122,11 +109,6 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
 
-    /// Whether nobody could authenticate: no user and no secret is configured.
-    pub fn without_credentials(&self) -> bool {
-        self.users.is_empty() && self.auth_secrets.is_empty()
-    }
-
     /// The listening addresses, the default included.
     pub fn listen_or_default(&self) -> Vec<Given<SocketAddr>> {
         if !self.listen.is_empty() {
@@ -148,8 +130,9 @@ struct Reader<'s> {
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
-        let tables = 1..=TABLE_MAX;
-        let size = |text: &str| parse::number(text, &tables);
+        let allocations = |text: &str| parse::number(text, &(1..=ALLOCATIONS_MAX));
+        let channels = |text: &str| parse::number(text, &(1..=CHANNELS_MAX));
+        let (credentials, users, auth_secrets) = self.credentials();
         let admin_default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9641));
         Config {
             listen: self.all("listen", parse::listen),
@@ -158,10 +141,10 @@ impl Reader<'_> {
             relay_ports: self
                 .one("relay-ports", parse::relay_ports)
                 .unwrap_or_else(|| default(49152..=65535, "relay-ports")),
-            realm: self.value("realm", parse::realm, || "turnwire".to_owned()),
-            users: self.users(),
-            auth_secrets: self.secrets(),
-            peer_policy: self.value("peer-policy", parse::peer_policy, || PeerPolicy::Public),
+            credentials,
+            users,
+            auth_secrets,
+            peer_policy: self.value("peer-policy", parse::peer_policy, || Profile::Public),
             allow_peers: self.all("allow-peer", parse::cidr),
             deny_peers: self.all("deny-peer", parse::cidr),
             xdp: self.all("xdp", parse::interface),
@@ -178,12 +161,12 @@ impl Reader<'_> {
                 })
                 .collect(),
             max_allocations: self
-                .one("max-allocations", size)
+                .one("max-allocations", allocations)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-allocations")),
             max_channels: self
-                .one("max-channels", size)
+                .one("max-channels", channels)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-channels")),
-            user_quota: self.one("user-quota", size),
+            user_quota: self.one("user-quota", allocations),
             admin: match self.one("admin", parse::admin) {
                 None => Some(default(admin_default, "admin")),
                 Some(Given { value: None, .. }) => None,
@@ -222,34 +205,27 @@ impl Reader<'_> {
         self.one(key, parse).map_or_else(default, |given| given.value)
     }
 
-    fn users(&mut self) -> Vec<User> {
-        let mut users: Vec<User> = Vec::new();
-        for given in self.secret_values("user", "user-file") {
-            match parse::user(&given.value) {
-                Ok(user) if users.iter().any(|known| known.name == user.name) => {
-                    let message = format!("the user {:?} is given twice", user.name);
-                    self.problems.push(Problem::new(&given.source, message));
-                }
-                Ok(user) => users.push(user),
-                Err(wrong) => self.problems.push(Problem::new(&given.source, wrong)),
+    /// The realm with its users and secrets, and how many there are of either.
+    fn credentials(&mut self) -> (Credentials, usize, usize) {
+        let mut credentials = self
+            .one("realm", parse::realm)
+            .map_or_else(|| parse::realm(REALM), |given| Ok(given.value))
+            .unwrap_or_else(|wrong| unreachable!("the default realm is one, but: {wrong}"));
+        let users = self.secret_values("user", "user-file");
+        for given in &users {
+            if let Err(wrong) = credentials.add_user_line(&given.value) {
+                self.problems.push(Problem::new(&given.source, wrong.to_string()));
             }
         }
-        users
-    }
-
-    fn secrets(&mut self) -> Vec<Secret> {
-        let mut secrets = Vec::new();
-        for given in self.secret_values("auth-secret", "auth-secret-file") {
-            match parse::auth_secret(&given.value) {
-                Ok(secret) if secrets.contains(&secret) => {
-                    let message = "this secret is given twice";
-                    self.problems.push(Problem::new(&given.source, message));
-                }
-                Ok(secret) => secrets.push(secret),
-                Err(wrong) => self.problems.push(Problem::new(&given.source, wrong)),
+        let secrets = self.secret_values("auth-secret", "auth-secret-file");
+        for (index, given) in secrets.iter().enumerate() {
+            if secrets[..index].iter().any(|other| other.value == given.value) {
+                self.problems.push(Problem::new(&given.source, "this secret is given twice"));
+            } else if let Err(wrong) = credentials.add_rest_secret(given.value.as_bytes()) {
+                self.problems.push(Problem::new(&given.source, wrong.to_string()));
             }
         }
-        secrets
+        (credentials, users.len(), secrets.len())
     }
 
     /// The values of `key`, and the lines of the files that `file_key` names.

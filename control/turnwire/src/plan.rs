@@ -3,8 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use turn::policy::Profile;
+
+use crate::config::Config;
 use crate::config::check::{listener_in_relay_ports, pair_externals};
-use crate::config::{Config, PeerPolicy};
 use crate::host::{Host, is_global};
 use crate::settings::{Given, Problem, Problems, Source};
 
@@ -74,7 +76,7 @@ impl Plan {
         }
         let private = self.relay_ips.iter().all(|&ip| !is_global(self.advertised(ip)));
         if private
-            && self.config.peer_policy == PeerPolicy::Public
+            && self.config.peer_policy == Profile::Public
             && self.config.allow_peers.is_empty()
         {
             self.notes.push(

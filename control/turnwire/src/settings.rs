@@ -160,6 +160,8 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
 /// All mistakes that were found, so that they can be mended in one go.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);

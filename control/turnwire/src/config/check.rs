@@ -116,13 +116,11 @@ pub fn listener_in_relay_ports(config: &Config, relay_ips: &[IpAddr], problems: 
     }
 }
 
+/// The most specific range decides, so only the same range in both lists is a contradiction.
 fn peers(config: &Config, problems: &mut Vec<Problem>) {
     for allow in &config.allow_peers {
-        if config.deny_peers.iter().any(|deny| deny.value.contains(&allow.value)) {
-            let message = format!(
-                "deny-peer covers all of {}, and what is denied stays denied; remove one of them",
-                allow.value
-            );
+        if config.deny_peers.iter().any(|deny| deny.value == allow.value) {
+            let message = format!("{} is in deny-peer too; remove one of them", allow.value);
             problems.push(Problem::new(&allow.source, message));
         }
     }

@@ -5,15 +5,13 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use super::{External, PeerPolicy, User, XdpMode};
+use turn::credentials::Credentials;
+use turn::policy::Profile;
+
+use super::{External, XdpMode};
 use crate::log::LogFormat;
 use crate::settings::secrets::Secret;
 
-/// The longest username (RFC 8489 section 14.3: fewer than 509 bytes).
-const USERNAME_BYTES_MAX: usize = 508;
-/// The longest realm (RFC 8489 section 14.9: fewer than 128 characters, at most 763 bytes).
-const REALM_CHARS_MAX: usize = 127;
-const REALM_BYTES_MAX: usize = 763;
 /// Linux's IFNAMSIZ without its ending zero.
 const INTERFACE_BYTES_MAX: usize = 15;
 /// No machine numbers its cores higher.
@@ -105,33 +103,14 @@ pub fn relay_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     Ok(low..=high)
 }
 
-/// The realm of the long-term credentials.
-pub fn realm(text: &str) -> Result<String, String> {
+/// The realm of the long-term credentials, still without users.
+pub fn realm(text: &str) -> Result<Credentials, String> {
     if text.is_empty() || text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
         return Err("is not a realm: give a name, such as example.org, without quotes, \
                     backslashes or control characters"
             .to_owned());
     }
-    if text.chars().count() > REALM_CHARS_MAX || text.len() > REALM_BYTES_MAX {
-        return Err(format!("is longer than {REALM_CHARS_MAX} characters"));
-    }
-    Ok(text.to_owned())
-}
-
-/// `NAME:PASSWORD`. The message never holds what was given.
-pub fn user(text: &str) -> Result<User, String> {
-    let (name, password) =
-        text.split_once(':').ok_or("a user is NAME:PASSWORD; here is no colon")?;
-    if name.is_empty() || password.is_empty() {
-        return Err("a user is NAME:PASSWORD; here one of both is empty".to_owned());
-    }
-    if name.len() > USERNAME_BYTES_MAX {
-        return Err(format!("the user's name is longer than {USERNAME_BYTES_MAX} bytes"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err("a user's name and password are without control characters".to_owned());
-    }
-    Ok(User { name: name.to_owned(), password: Secret::new(password) })
+    Credentials::new(text).map_err(|wrong| format!("is not a realm: {wrong}"))
 }
 
 /// A secret shared with whoever hands out time-limited credentials.
@@ -143,12 +122,8 @@ pub fn auth_secret(text: &str) -> Result<Secret, String> {
 }
 
 /// `public` or `lan`.
-pub fn peer_policy(text: &str) -> Result<PeerPolicy, String> {
-    match text {
-        "public" => Ok(PeerPolicy::Public),
-        "lan" => Ok(PeerPolicy::Lan),
-        _ => Err("is neither public nor lan".to_owned()),
-    }
+pub fn peer_policy(text: &str) -> Result<Profile, String> {
+    text.parse().map_err(|_| "is neither public nor lan".to_owned())
 }
 
 /// A range of addresses; a bare address is a range of one.
