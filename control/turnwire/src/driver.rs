@@ -1,0 +1,296 @@
+//! The control thread: it alone holds the server's truth, and joins it to the data plane.
+//!
+//! ```text
+//!   workers --events--> Inbox --> turn::Server --> Outlet --> workers, kernel program
+//!   timers, netlink, signals, admin questions --^
+//! ```
+//!
+//! One turn of the loop does a bounded amount of each kind of work, so that no kind can starve
+//! another: at most [`ROUNDS`] batches of events, one run of the timers, [`QUESTIONS`] questions.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use dataplane::kernel::{AttachedInterface, Changes};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use turn::{Input, Now, Server};
+
+mod inbox;
+mod listing;
+mod outlet;
+mod summary;
+
+pub use outlet::{Counts, Outlet};
+
+use crate::admin::Question;
+use crate::admin::metrics::{About, Snapshot};
+use crate::{clock, sys};
+use inbox::Inbox;
+use summary::Summary;
+
+const WAKE: Token = Token(0);
+const SIGNAL: Token = Token(1);
+const KERNEL: Token = Token(2);
+
+/// Events of one batch.
+const BATCH: usize = 64;
+/// Batches of one turn.
+const ROUNDS: usize = 16;
+/// Questions of one turn.
+const QUESTIONS: usize = 2;
+/// How often the kernel program's surroundings are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the control thread sleeps on. Made before the workers, which need its waker.
+pub struct Sleep {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Sleep {
+    /// Nothing to wake for yet.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn new() -> io::Result<Sleep> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        Ok(Sleep { poll, waker })
+    }
+
+    /// What others wake the control thread with.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+}
+
+/// The control thread's state.
+pub struct Driver {
+    sleep: Sleep,
+    signals: OwnedFd,
+    questions: Option<Receiver<Question>>,
+    server: Server,
+    outlet: Outlet,
+    inbox: Inbox,
+    about: Arc<About>,
+    summary: Summary,
+    started: Duration,
+    next_tick: Duration,
+    /// The kernel tier has more to look at than one round of it did.
+    look_again: bool,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Everything that waited is done.
+    Idle,
+    /// More may wait.
+    Busy,
+}
+
+impl Driver {
+    /// Joins the parts.
+    ///
+    /// # Errors
+    /// A descriptor cannot be waited for.
+    pub fn new(
+        sleep: Sleep,
+        signals: OwnedFd,
+        questions: Option<Receiver<Question>>,
+        server: Server,
+        outlet: Outlet,
+        about: About,
+    ) -> io::Result<Driver> {
+        let registry = sleep.poll.registry();
+        registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNAL, Interest::READABLE)?;
+        if let Some(kernel) = &outlet.kernel {
+            let fd = kernel.event_fd().as_raw_fd();
+            registry.register(&mut SourceFd(&fd), KERNEL, Interest::READABLE)?;
+        }
+        let started = sys::monotonic();
+        Ok(Driver {
+            sleep,
+            signals,
+            questions,
+            server,
+            outlet,
+            inbox: Inbox::default(),
+            about: Arc::new(about),
+            summary: Summary::new(started),
+            started,
+            next_tick: started,
+            look_again: false,
+        })
+    }
+
+    /// Serves until a signal says to end, then detaches the program and ends the workers.
+    ///
+    /// # Errors
+    /// The control thread cannot sleep: nothing can go on.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(16);
+        loop {
+            let turn = self.turn();
+            let timeout = match turn {
+                Turn::Busy => Duration::ZERO,
+                Turn::Idle => self.until_next(sys::monotonic()),
+            };
+            match self.sleep.poll.poll(&mut events, Some(timeout)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            for event in &events {
+                match event.token() {
+                    SIGNAL if self.told_to_end() => {
+                        self.outlet.stop();
+                        return Ok(());
+                    }
+                    KERNEL => self.look_again = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// A bounded amount of every kind of work.
+    fn turn(&mut self) -> Turn {
+        let mut turn = Turn::Idle;
+        if self.events() == Turn::Busy {
+            turn = Turn::Busy;
+        }
+        self.timers(clock::now());
+        if self.look_again && self.look_around() == Turn::Busy {
+            turn = Turn::Busy;
+        }
+        if self.answer() == Turn::Busy {
+            turn = Turn::Busy;
+        }
+        self.outlet.plane.flush();
+        turn
+    }
+
+    fn events(&mut self) -> Turn {
+        for _ in 0..ROUNDS {
+            self.inbox.clear();
+            let inbox = &mut self.inbox;
+            let count = self.outlet.plane.poll(BATCH, &mut |event| inbox.push(&event));
+            if count == 0 {
+                return Turn::Idle;
+            }
+            for input in self.inbox.inputs() {
+                self.server.handle(clock::now(), input, &mut self.outlet);
+            }
+            self.outlet.plane.flush();
+        }
+        Turn::Busy
+    }
+
+    fn timers(&mut self, now: Now) {
+        if self.server.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.server.handle(now, Input::Timer, &mut self.outlet);
+        }
+        if self.next_tick <= now.monotonic {
+            self.next_tick = now.monotonic + TICK;
+            if let Some(kernel) = &mut self.outlet.kernel {
+                let changes = kernel.tick(now.monotonic);
+                self.take_in(changes);
+            }
+            self.summary.tell(now.monotonic, &self.server, &mut self.outlet);
+        }
+    }
+
+    /// How long to sleep when nothing happens. mio rounds up to milliseconds, so a deadline has
+    /// passed when it wakes.
+    fn until_next(&self, now: Duration) -> Duration {
+        let next = self.server.deadline().map_or(self.next_tick, |at| at.min(self.next_tick));
+        next.saturating_sub(now)
+    }
+
+    fn answer(&mut self) -> Turn {
+        for _ in 0..QUESTIONS {
+            let Some(question) = self.questions.as_ref().and_then(|q| q.try_recv().ok()) else {
+                return Turn::Idle;
+            };
+            // Whoever asked may have gone: nothing is lost then.
+            match question {
+                Question::Health(reply) => drop(reply.try_send(())),
+                Question::Metrics(reply) => drop(reply.try_send(Box::new(self.snapshot()))),
+                Question::Allocations { offset, limit, reply } => {
+                    let now = clock::now().monotonic;
+                    let page = listing::page(&self.server, &self.outlet, now, offset, limit);
+                    drop(reply.try_send(page));
+                }
+            }
+        }
+        Turn::Busy
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            about: Arc::clone(&self.about),
+            uptime: sys::monotonic().saturating_sub(self.started),
+            control: self.server.stats().clone(),
+            plane: self.outlet.plane.stats(),
+            kernel: self.outlet.kernel.as_ref().map(|kernel| kernel.stats()),
+            counts: self.outlet.counts,
+            open_ports: self.outlet.open_ports(),
+        }
+    }
+
+    /// Reads every signal that waits. SIGTERM and SIGINT end the relay. SIGHUP is kept for
+    /// reloading the configuration, which there is not yet: it must not end a relay by accident.
+    fn told_to_end(&self) -> bool {
+        let mut end = false;
+        while let Some(signal) = sys::next_signal(&self.signals) {
+            match signal {
+                libc::SIGHUP => {
+                    tracing::warn!("SIGHUP: the configuration cannot be reloaded; restart instead");
+                }
+                other => {
+                    let name = if other == libc::SIGINT { "SIGINT" } else { "SIGTERM" };
+                    tracing::info!(signal = name, "ending");
+                    end = true;
+                }
+            }
+        }
+        end
+    }
+
+    /// Neighbours, routes or links changed.
+    fn look_around(&mut self) -> Turn {
+        self.look_again = false;
+        if let Some(kernel) = &mut self.outlet.kernel {
+            let changes = kernel.on_event();
+            self.take_in(changes);
+        }
+        if self.look_again { Turn::Busy } else { Turn::Idle }
+    }
+
+    /// Tells which interfaces carry the program now.
+    fn take_in(&mut self, changes: Changes) {
+        self.look_again |= changes.more;
+        if changes.lost.is_empty() && changes.attached.is_empty() {
+            return;
+        }
+        let carrying = &mut Arc::make_mut(&mut self.about).interfaces;
+        for (interface, why) in changes.lost {
+            tracing::warn!(
+                interface,
+                why,
+                "the fast path left an interface: sockets carry its traffic"
+            );
+            carrying.retain(|(name, _)| *name != interface);
+        }
+        for AttachedInterface { name, mode, why } in changes.attached {
+            tracing::info!(interface = name, %mode, why, "the fast path is back on an interface");
+            carrying.retain(|(other, _)| *other != name);
+            carrying.push((name, mode.to_string()));
+        }
+    }
+}

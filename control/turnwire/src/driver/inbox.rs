@@ -1,0 +1,90 @@
+//! Events on their way from the workers' rings to the server.
+//!
+//! The rings lend their bytes only while they are being read, and what the server does with an
+//! event writes to the data plane that owns them: a batch is copied out first, into one buffer
+//! that is used again and again.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use dataplane::Event;
+use turn::{Client, Input, Origin, Transport};
+
+#[derive(Debug, Clone, Copy)]
+enum From {
+    Client { client: Client, origin: Origin },
+    Peer { relay: SocketAddr, peer: SocketAddr },
+}
+
+/// A batch of events.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    events: Vec<(From, Range<usize>)>,
+}
+
+impl Inbox {
+    /// Forgets the batch, but keeps its memory.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.events.clear();
+    }
+
+    /// Adds an event.
+    pub(super) fn push(&mut self, event: &Event<'_>) {
+        let (from, bytes) = match *event {
+            Event::Client { worker, local, remote, bytes } => {
+                let client = Client { remote, local, transport: Transport::Udp };
+                // Workers are counted by cores: there are never 65,536.
+                let origin = Origin(u16::try_from(worker).unwrap_or(u16::MAX));
+                (From::Client { client, origin }, bytes)
+            }
+            Event::Peer { relay, peer, bytes, .. } => (From::Peer { relay, peer }, bytes),
+        };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.events.push((from, start..self.bytes.len()));
+    }
+
+    /// The batch, in the order in which it came.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
+        self.events.iter().map(|(from, range)| {
+            let bytes = &self.bytes[range.clone()];
+            match *from {
+                From::Client { client, origin } => Input::Client { client, origin, bytes },
+                From::Peer { relay, peer } => Input::Peer { relay, peer, bytes },
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_out_as_they_went_in_and_a_cleared_inbox_is_empty() {
+        // given
+        let mut inbox = Inbox::default();
+        let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        // when
+        for (port, bytes) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
+            let (local, remote) = (address(3478), address(port));
+            inbox.push(&Event::Client { worker: 1, local, remote, bytes });
+        }
+        // then
+        let seen: Vec<(u16, Vec<u8>)> = inbox
+            .inputs()
+            .map(|input| match input {
+                Input::Client { client, origin, bytes } => {
+                    assert_eq!((origin, client.local), (Origin(1), address(3478)));
+                    (client.remote.port(), bytes.to_vec())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seen, [(1, b"one".to_vec()), (2, vec![]), (3, b"three".to_vec())]);
+        inbox.clear();
+        assert_eq!(inbox.inputs().count(), 0);
+    }
+}

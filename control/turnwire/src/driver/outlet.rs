@@ -1,0 +1,155 @@
+//! The server's outbox: its effects carried out on the workers and on the kernel program.
+//!
+//! ```text
+//!   adding:   workers, then kernel, then (by the server) the success response
+//!   removing: kernel, then workers
+//! ```
+//!
+//! The tables below are caches of the server's truth. The workers' must hold a route for it to
+//! exist; the kernel's may lack it, which is counted and costs speed only.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use dataplane::kernel::Kernel;
+use dataplane::{Dataplane, OpenPortError, PortId, Route};
+use turn::{ChannelRoute, Client, Origin, Outbox, PortRefusal, RouteRefusal};
+
+/// What the outbox counts, as its callers get no answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Routes that the kernel's table had no room for: the workers carry them.
+    pub kernel_refused: u64,
+    /// Relay ports that could not be opened because they were in use.
+    pub ports_in_use: u64,
+    /// Relay ports that could not be opened for want of something.
+    pub ports_refused: u64,
+    /// Effects on relay ports that are not open.
+    pub unknown_port: u64,
+}
+
+/// The data plane, as the control thread holds it.
+pub struct Outlet {
+    /// The workers.
+    pub plane: Dataplane,
+    /// The kernel program, where it is attached.
+    pub kernel: Option<Kernel>,
+    /// What happened.
+    pub counts: Counts,
+    /// Why the last port was refused, until it is told.
+    pub port_trouble: Option<String>,
+    ports: HashMap<SocketAddr, PortId>,
+}
+
+impl Outlet {
+    /// An outlet without open ports.
+    pub fn new(plane: Dataplane, kernel: Option<Kernel>) -> Outlet {
+        let (counts, ports) = (Counts::default(), HashMap::new());
+        Outlet { plane, kernel, counts, port_trouble: None, ports }
+    }
+
+    /// The data plane's words for a route. `None` if its relay port is not open.
+    pub fn route(&self, route: &ChannelRoute) -> Option<Route> {
+        Some(Route {
+            client: route.client.remote,
+            listener: route.client.local,
+            channel: route.channel.number(),
+            relay: route.relay,
+            port: *self.ports.get(&route.relay)?,
+            peer: route.peer,
+            expires: route.expires,
+            inner: route.inner,
+        })
+    }
+
+    /// The open port of a relayed transport address.
+    pub fn port(&self, relay: SocketAddr) -> Option<PortId> {
+        self.ports.get(&relay).copied()
+    }
+
+    /// Relay ports that are open.
+    pub fn open_ports(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Detaches the program, then ends the workers.
+    pub fn stop(self) {
+        drop(self.kernel);
+        self.plane.stop();
+    }
+}
+
+impl Outbox for Outlet {
+    fn open_port(
+        &mut self,
+        relay: SocketAddr,
+        _: &Client,
+        origin: Origin,
+    ) -> Result<(), PortRefusal> {
+        match self.plane.open_port(origin.0.into(), relay) {
+            Ok(port) => {
+                self.ports.insert(relay, port);
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.open_port(relay);
+                }
+                Ok(())
+            }
+            Err(OpenPortError::InUse) => {
+                self.counts.ports_in_use += 1;
+                Err(PortRefusal::InUse)
+            }
+            Err(error) => {
+                self.counts.ports_refused += 1;
+                self.port_trouble = Some(format!("{relay}: {error}"));
+                Err(PortRefusal::Exhausted)
+            }
+        }
+    }
+
+    fn close_port(&mut self, relay: SocketAddr) {
+        let Some(port) = self.ports.remove(&relay) else {
+            self.counts.unknown_port += 1;
+            return;
+        };
+        if let Some(kernel) = &mut self.kernel {
+            kernel.close_port(relay);
+        }
+        self.plane.close_port(port);
+    }
+
+    fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal> {
+        let Some(route) = self.route(route) else {
+            self.counts.unknown_port += 1;
+            return Err(RouteRefusal);
+        };
+        self.plane.add_route(&route).map_err(|_| RouteRefusal)?;
+        if let Some(kernel) = &mut self.kernel
+            && kernel.add_route(&route).is_err()
+        {
+            self.counts.kernel_refused += 1;
+        }
+        Ok(())
+    }
+
+    fn remove_route(&mut self, route: &ChannelRoute) {
+        let Some(route) = self.route(route) else {
+            self.counts.unknown_port += 1;
+            return;
+        };
+        if let Some(kernel) = &mut self.kernel {
+            kernel.remove_route(&route);
+        }
+        self.plane.remove_route(&route);
+    }
+
+    fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]) {
+        self.plane.to_client(origin.0.into(), client.local, client.remote, bytes);
+    }
+
+    fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
+        match self.port(relay) {
+            Some(port) => self.plane.to_peer(port, peer, bytes, dont_fragment),
+            None => self.counts.unknown_port += 1,
+        }
+    }
+}

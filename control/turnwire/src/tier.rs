@@ -1,0 +1,75 @@
+//! Which tier carries channel data: the kernel program, or sockets alone; and why.
+
+use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig};
+
+use crate::config::XdpMode;
+use crate::plan::Plan;
+
+/// What was chosen.
+pub struct Tier {
+    /// The program, where it is attached.
+    pub kernel: Option<Kernel>,
+    /// Where and how it is attached.
+    pub interfaces: Vec<AttachedInterface>,
+    /// `xdp` or `socket`.
+    pub name: &'static str,
+    /// Why this one, in words.
+    pub why: String,
+    /// The fast path was asked for and is not there.
+    pub fell_back: bool,
+}
+
+impl Tier {
+    fn sockets(why: impl Into<String>, fell_back: bool) -> Tier {
+        let (kernel, interfaces, name) = (None, Vec::new(), "socket");
+        Tier { kernel, interfaces, name, why: why.into(), fell_back }
+    }
+}
+
+/// Attaches the kernel program where it is asked for.
+///
+/// # Errors
+/// It cannot be attached, and `--xdp-mode` is `native` or `generic`: in words.
+pub fn choose(plan: &Plan, listen_ports: Vec<u16>) -> Result<Tier, String> {
+    let config = &plan.config;
+    let mode = match config.xdp_mode.value {
+        XdpMode::Off => return Ok(Tier::sockets("--xdp-mode is off", false)),
+        _ if config.xdp.is_empty() => {
+            return Ok(Tier::sockets("no interface is named with --xdp", false));
+        }
+        XdpMode::Auto => dataplane::kernel::XdpMode::Auto,
+        XdpMode::Native => dataplane::kernel::XdpMode::Native,
+        XdpMode::Generic => dataplane::kernel::XdpMode::Generic,
+    };
+    match Kernel::attach(&kernel_config(plan, mode, listen_ports)) {
+        Ok((kernel, interfaces)) => {
+            let each: Vec<String> = interfaces
+                .iter()
+                .map(|one| format!("{} ({}: {})", one.name, one.mode, one.why))
+                .collect();
+            let (kernel, why) = (Some(kernel), each.join(", "));
+            Ok(Tier { kernel, interfaces, name: "xdp", why, fell_back: false })
+        }
+        Err(error) if config.xdp_mode.value == XdpMode::Auto => {
+            Ok(Tier::sockets(error.to_string(), true))
+        }
+        Err(error) => {
+            let place = &config.xdp_mode.source;
+            Err(format!("{place}: {error} (with auto, sockets would carry all)"))
+        }
+    }
+}
+
+fn kernel_config(
+    plan: &Plan,
+    mode: dataplane::kernel::XdpMode,
+    listen_ports: Vec<u16>,
+) -> KernelConfig {
+    KernelConfig {
+        interfaces: plan.config.xdp.iter().map(|given| given.value.clone()).collect(),
+        mode,
+        listen_ports,
+        relay_ips: plan.relay_ips.clone(),
+        routes_max: plan.config.max_channels.value,
+    }
+}
