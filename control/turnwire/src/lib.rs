@@ -8,9 +8,20 @@
 //!                                 admin
 //! ```
 
+pub mod admin;
+pub mod banner;
+pub mod cli;
+pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod descriptors;
+pub mod driver;
 pub mod host;
+pub mod ice;
 pub mod log;
 pub mod plan;
+pub mod random;
+pub mod serve;
 pub mod settings;
 pub mod sys;
+pub mod tier;

@@ -1,0 +1,216 @@
+//! The command line.
+//!
+//! Values are taken as text and parsed by [`crate::config`], so that a mistake in a flag and one in
+//! the file are told in the same words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{Settings, Source, find_key};
+
+const SECRETS_HELP: &str = "\
+Secrets:
+  Flags appear in process lists. Give users and secrets in files (--user-file, --auth-secret-file,
+  the configuration) or in the environment instead: TURNWIRE_USER and TURNWIRE_AUTH_SECRET, several
+  on several lines. A flag replaces the environment, which replaces the configuration file.
+
+Environment:
+  TURNWIRE_LOG  what is logged: error, warn, info (default), debug, trace";
+
+/// A TURN relay (RFC 8656) that forwards inside the NIC driver.
+#[derive(Debug, Parser)]
+#[command(name = "turnwire", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Relay. With no flags: sockets only, and a made-up user that is printed once
+    #[command(after_help = SECRETS_HELP)]
+    Serve(Box<ServeArgs>),
+    /// Check a configuration file and say what it would do on this host
+    CheckConfig {
+        /// The file, in TOML; its keys are the flags of serve
+        file: PathBuf,
+    },
+    /// Make time-limited credentials and print them with an iceServers block
+    Credentials(CredentialsArgs),
+}
+
+/// The flags of `turnwire serve`. Each but `--config` is a key of the file too.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Configuration in TOML; each flag is a key of it, and flags replace what it says
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on; repeatable [default: 0.0.0.0:3478 and [::]:3478]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<String>,
+    /// Address of this host to relay from; repeatable [default: found, one of each family]
+    #[arg(long, value_name = "ADDR")]
+    pub relay_ip: Vec<String>,
+    /// Public address that a 1:1 NAT maps to a relay address; repeatable
+    #[arg(long, value_name = "PUB[=PRIV]")]
+    pub external_ip: Vec<String>,
+    /// Ports to relay from [default: 49152-65535]
+    #[arg(long, value_name = "LO-HI")]
+    pub relay_ports: Option<String>,
+    /// Realm of the users [default: turnwire]
+    #[arg(long, value_name = "NAME")]
+    pub realm: Option<String>,
+    /// User with a password; repeatable
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    pub user: Vec<String>,
+    /// File with a NAME:PASSWORD on each line; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub user_file: Vec<String>,
+    /// Secret that time-limited credentials are made of; repeatable, for rotation
+    #[arg(long, value_name = "SECRET")]
+    pub auth_secret: Vec<String>,
+    /// File with a secret on each line; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub auth_secret_file: Vec<String>,
+    /// Addresses that may be peers: public, or lan for private ranges too [default: public]
+    #[arg(long, value_name = "public|lan")]
+    pub peer_policy: Option<String>,
+    /// Range that may be a peer whatever the policy; the most specific range decides; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub allow_peer: Vec<String>,
+    /// Range that may not be a peer; wins over the same range allowed; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub deny_peer: Vec<String>,
+    /// Interfaces that carry the fast path
+    #[arg(long, value_name = "IFACE[,IFACE...]")]
+    pub xdp: Vec<String>,
+    /// How the fast path is attached; auto falls back to sockets [default: auto]
+    #[arg(long, value_name = "auto|native|generic|off")]
+    pub xdp_mode: Option<String>,
+    /// Cores with a worker each [default: all that this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub cores: Vec<String>,
+    /// Allocations at once [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub max_allocations: Option<String>,
+    /// Channels at once [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub max_channels: Option<String>,
+    /// Allocations at once for one user [default: as many as there are]
+    #[arg(long, value_name = "N")]
+    pub user_quota: Option<String>,
+    /// Where to serve /metrics, /healthz and /allocations, or off [default: 127.0.0.1:9641]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<String>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<String>,
+}
+
+impl ServeArgs {
+    /// The flags that were given.
+    pub fn settings(&self) -> Settings {
+        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
+        let given: [(&str, Vec<String>); 20] = [
+            ("listen", self.listen.clone()),
+            ("relay-ip", self.relay_ip.clone()),
+            ("external-ip", self.external_ip.clone()),
+            ("relay-ports", one(&self.relay_ports)),
+            ("realm", one(&self.realm)),
+            ("user", self.user.clone()),
+            ("user-file", self.user_file.clone()),
+            ("auth-secret", self.auth_secret.clone()),
+            ("auth-secret-file", self.auth_secret_file.clone()),
+            ("peer-policy", one(&self.peer_policy)),
+            ("allow-peer", self.allow_peer.clone()),
+            ("deny-peer", self.deny_peer.clone()),
+            ("xdp", self.xdp.clone()),
+            ("xdp-mode", one(&self.xdp_mode)),
+            ("cores", self.cores.clone()),
+            ("max-allocations", one(&self.max_allocations)),
+            ("max-channels", one(&self.max_channels)),
+            ("user-quota", one(&self.user_quota)),
+            ("admin", one(&self.admin)),
+            ("log-format", one(&self.log_format)),
+        ];
+        let mut settings = Settings::default();
+        for (name, values) in given {
+            let Some(key) = find_key(name) else { continue };
+            for value in values {
+                settings.add(key, value, Source::Flag(key.name));
+            }
+        }
+        settings
+    }
+}
+
+/// The flags of `turnwire credentials`.
+#[derive(Debug, Args)]
+pub struct CredentialsArgs {
+    /// The server's secret; TURNWIRE_AUTH_SECRET instead keeps it out of process lists
+    #[arg(long, value_name = "SECRET")]
+    pub auth_secret: Option<String>,
+    /// File whose first entry is the server's secret
+    #[arg(long, value_name = "FILE", conflicts_with = "auth_secret")]
+    pub auth_secret_file: Option<String>,
+    /// Name of the user, for logs and quotas
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// How long they are valid
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400,
+          value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub ttl: u64,
+    /// The server in the iceServers block [default: an address of this host]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::settings::KEYS;
+
+    #[test]
+    fn every_flag_of_serve_is_a_key_and_every_key_a_flag() {
+        // given
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").expect("serve");
+        // when
+        let flags: Vec<&str> = serve
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .filter(|&flag| flag != "config" && flag != "help")
+            .collect();
+        // then
+        let keys: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+        assert_eq!(flags, keys);
+    }
+
+    #[test]
+    fn every_flag_reaches_the_settings() {
+        // given
+        let mut line = vec!["turnwire".to_owned(), "serve".to_owned()];
+        for key in KEYS {
+            line.extend([format!("--{}", key.name), format!("value of {}", key.name)]);
+        }
+        // when
+        let Command::Serve(args) = Cli::parse_from(line).command else { panic!("serve") };
+        let settings = args.settings();
+        // then
+        for key in KEYS {
+            let given = settings.one(key.name).expect(key.name);
+            assert_eq!(given.value, format!("value of {}", key.name));
+            assert_eq!(given.source, Source::Flag(key.name));
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,180 @@
+//! `turnwire serve`: from flags to a running relay.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use dataplane::Dataplane;
+use mio::Waker;
+use turn::{Credentials, Limits, Policy, Random, RelayAddress, Server};
+
+use crate::admin::{self, metrics::About};
+use crate::banner::{self, Guest};
+use crate::cli::ServeArgs;
+use crate::commands::configuration;
+use crate::descriptors;
+use crate::driver::{Driver, Outlet, Sleep};
+use crate::host::Host;
+use crate::plan::Plan;
+use crate::random::System;
+use crate::tier::{self, Tier};
+use crate::{clock, log, sys};
+
+/// Datagrams of each ring between a worker and the control thread: 1 MiB.
+const RING_LEN: usize = 2048;
+/// Relay ports that may be held for a RESERVATION-TOKEN.
+const RESERVATIONS_MAX: usize = 1024;
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why the relay cannot start, or cannot go on.
+pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = configuration(args, &|name| std::env::var(name).ok())?;
+    log::start(config.log_format).map_err(|wrong| anyhow!(wrong))?;
+    let host = Host::look().context("this host's addresses cannot be read")?;
+    let mut plan = Plan::new(config, &host)?;
+    // Before any thread starts: they inherit what is blocked here.
+    let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+        .context("signals cannot be taken")?;
+    plan.notes.extend(descriptors::raise(plan.config.max_allocations.value));
+
+    let sleep = Sleep::new().context("the control thread cannot sleep")?;
+    let waker = sleep.waker();
+    let guest = guest(&mut plan)?;
+    let plane = Dataplane::start(plane_config(&plan), Arc::clone(&waker))?;
+    let listen = plane.listen_addresses().to_vec();
+    let tier = tier::choose(&plan, ports_of(&listen)).map_err(|wrong| anyhow!(wrong))?;
+    let (admin, questions) = start_admin(&plan, waker)?.unzip();
+
+    tell(&plan, &listen, admin, &tier);
+    if let Some(guest) = &guest {
+        print!("{}", banner::text(&plan, &listen, &tier, guest));
+    }
+    let about = about(&plan, &plane, &tier);
+    let server = server(plan, &host, &listen, admin);
+    let outlet = Outlet::new(plane, tier.kernel);
+    let driver = Driver::new(sleep, signals, questions, server, outlet, about)
+        .context("the control thread cannot wait for its events")?;
+    driver.run().context("the control thread cannot go on")?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// A made-up user, when nobody is configured.
+fn guest(plan: &mut Plan) -> anyhow::Result<Option<Guest>> {
+    if !plan.config.credentials.is_empty() {
+        return Ok(None);
+    }
+    let guest = Guest::new(&mut System);
+    plan.config.credentials.add_user(&guest.name, &guest.password)?;
+    Ok(Some(guest))
+}
+
+fn plane_config(plan: &Plan) -> dataplane::Config {
+    dataplane::Config {
+        cores: plan.cores.clone(),
+        listen: plan.listen.clone(),
+        routes_max: plan.config.max_channels.value,
+        ports_max: ports_max(plan),
+        ring_len: RING_LEN,
+    }
+}
+
+/// Relay ports that can be open at once: an allocation may have one of each family.
+fn ports_max(plan: &Plan) -> usize {
+    let families = [true, false].map(|v4| plan.relay_ips.iter().any(|ip| ip.is_ipv4() == v4));
+    let families = families.into_iter().filter(|&there| there).count();
+    let wanted = plan.config.max_allocations.value * families + RESERVATIONS_MAX;
+    wanted.min(plan.ports_per_ip() * plan.relay_ips.len())
+}
+
+fn ports_of(listen: &[SocketAddr]) -> Vec<u16> {
+    let mut ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+type Admin = (SocketAddr, std::sync::mpsc::Receiver<admin::Question>);
+
+fn start_admin(plan: &Plan, waker: Arc<Waker>) -> anyhow::Result<Option<Admin>> {
+    let Some(given) = &plan.config.admin else { return Ok(None) };
+    let started = admin::start(given.value, waker).with_context(|| {
+        format!("{}: the admin server cannot listen on {}", given.source, given.value)
+    })?;
+    Ok(Some(started))
+}
+
+/// The server that this plan describes.
+fn server(plan: Plan, host: &Host, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Server {
+    let relay = |&local: &IpAddr| RelayAddress { local, advertised: plan.advertised(local) };
+    let relays = plan.relay_ips.iter().map(relay).collect();
+    let config = plan.config;
+    let nets = |given: Vec<crate::settings::Given<ipnet::IpNet>>| {
+        given.into_iter().map(|given| given.value).collect::<Vec<_>>()
+    };
+    let mut deny = nets(config.deny_peers);
+    deny.extend(host.broadcasts().into_iter().map(|ip| ipnet::IpNet::from(IpAddr::from(ip))));
+    let mut services = listen.to_vec();
+    services.extend(admin);
+    let server = turn::Config {
+        relays,
+        ports: config.relay_ports.value,
+        services,
+        local_addresses: host.addresses.iter().map(|address| address.ip).collect(),
+        policy: Policy::new(config.peer_policy, nets(config.allow_peers), deny),
+        limits: Limits {
+            allocations: config.max_allocations.value,
+            channels: config.max_channels.value,
+            allocations_per_user: config.user_quota.map(|given| given.value),
+            reservations: RESERVATIONS_MAX,
+            ..Limits::default()
+        },
+        ..turn::Config::default()
+    };
+    let credentials: Credentials = config.credentials;
+    let random: Box<dyn Random + Send> = Box::new(System);
+    Server::new(server, credentials, random, clock::now())
+}
+
+fn about(plan: &Plan, plane: &Dataplane, tier: &Tier) -> About {
+    let workers = 0..plane.worker_count();
+    About {
+        tier: tier.name,
+        interfaces: tier
+            .interfaces
+            .iter()
+            .map(|one| (one.name.clone(), one.mode.to_string()))
+            .collect(),
+        cores: workers.map(|worker| plan.cores.get(worker).copied()).collect(),
+        allocations_max: plan.config.max_allocations.value,
+        channels_max: plan.config.max_channels.value,
+        relay_ports: plan.ports_per_ip() * plan.relay_ips.len(),
+    }
+}
+
+/// Logs what the relay does now.
+fn tell(plan: &Plan, listen: &[SocketAddr], admin: Option<SocketAddr>, tier: &Tier) {
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    for address in listen {
+        tracing::info!(%address, "listening");
+    }
+    for &ip in &plan.relay_ips {
+        let advertised = plan.advertised(ip);
+        let ports = &plan.config.relay_ports.value;
+        let ports = format!("{}-{}", ports.start(), ports.end());
+        tracing::info!(%ip, %advertised, ports, "relaying");
+    }
+    if let Some(address) = admin {
+        tracing::info!(%address, "admin server listening");
+    }
+    let (tier_name, why) = (tier.name, &tier.why);
+    if tier.fell_back {
+        tracing::warn!(tier = tier_name, why, "the fast path is not there: sockets carry all");
+    } else {
+        tracing::info!(tier = tier_name, why, "serving");
+    }
+}
