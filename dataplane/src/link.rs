@@ -1,0 +1,60 @@
+//! The seam between a worker and whatever moves its datagrams.
+//!
+//! A link is all of one worker's input and output: every listener and every relay port. It works
+//! at datagram level (addresses, payload with room in front), so that sockets ([`socket`]), the
+//! in-memory link of tests ([`memory`]) and kernel-bypass queues fit alike, and so that one link
+//! can wrap another.
+//!
+//! ```text
+//!   wait ──> receive(batch) ──> the worker decides ──> send(batch) ──> each outcome settled
+//!     ^            │ nothing ready                                           │
+//!     └────────────┴─────────────────────────────────────────────────────────┘
+//! ```
+
+pub mod memory;
+pub mod socket;
+
+use crate::batch::{Batch, SocketId};
+use std::io;
+use std::time::Duration;
+
+/// Receives, sends and waits for one worker.
+pub trait Link {
+    /// What a relay port is here: for sockets, a bound socket.
+    type Port;
+
+    /// Takes a relay port in. A slot that is still in use gives its old port back.
+    fn open(&mut self, slot: u32, port: Self::Port) -> Option<Self::Port>;
+
+    /// Gives the relay port in `slot` back, so that its owner can drop it.
+    fn close(&mut self, slot: u32) -> Option<Self::Port>;
+
+    /// Sleeps until something is ready, the link is woken, or `timeout` is over. With a zero
+    /// timeout it only learns what became ready.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// True when [`receive`](Self::receive) may find something without waiting.
+    fn is_ready(&self) -> bool;
+
+    /// Fills the empty `batch` from one of the sockets that are ready, each in its turn, and says
+    /// which. An empty batch means that this socket had nothing after all.
+    fn receive(&mut self, batch: &mut Batch) -> Option<SocketId>;
+
+    /// Sends every datagram of the batch that has a departure and settles its outcome. Datagrams
+    /// of one socket keep their order.
+    fn send(&mut self, batch: &mut Batch);
+
+    /// What happened on the way that no datagram's outcome tells.
+    fn oddities(&self) -> Oddities;
+}
+
+/// Counts of what a link met beside the datagrams themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// ICMP errors that sockets reported.
+    pub icmp_errors: u64,
+    /// Receiving failed for another reason than that there was nothing.
+    pub receive_errors: u64,
+    /// Datagrams that the kernel dropped because a socket's receive buffer was full.
+    pub overflowed: u64,
+}

@@ -1,0 +1,332 @@
+//! The link of every host: UDP sockets, in batches, over an edge-triggered poller.
+//!
+//! ```text
+//!  epoll (edges) ──> ready queue: each socket at most once ──> recvmmsg, one batch at a time
+//!                         ^                                        │ batch came back full
+//!                         └────────────────────────────────────────┘ (its turn comes again)
+//! ```
+//!
+//! A socket that floods gets one batch per turn, as every other. A batch that is not full means
+//! that the socket is drained: whatever arrives later makes a new edge.
+//!
+//! With IP_RECVERR an ICMP error that one peer caused is reported by the next call on that socket,
+//! whoever that call is for. Such a call is made once more, after the error queue was drained.
+
+mod bind;
+mod cmsg;
+mod name;
+mod sys;
+
+pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, register};
+pub use sys::monotonic;
+
+use super::{Link, Oddities};
+use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SocketId, SocketKind};
+use mio::{Events, Poll, Token};
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+use sys::{Control, Name, Outgoing, Receiver, Sender};
+use wire::Reason;
+
+/// The token of a worker's waker; every other token is a [`SocketId`].
+pub const WAKE: Token = Token(usize::MAX);
+
+/// Most edges that one wait takes in.
+const EVENTS_MAX: usize = 1024;
+
+/// Entries taken off an error queue before going on with the datagrams.
+const ERRORS_MAX: usize = 64;
+
+/// Times that a call is repeated because an error of another datagram got in its way.
+const RETRIES_MAX: usize = 4;
+
+struct Source {
+    bound: Bound,
+    /// In the ready queue.
+    queued: bool,
+    /// The kernel's count of drops when it was last seen.
+    overflowed: u32,
+}
+
+impl Source {
+    fn new(bound: Bound) -> Self {
+        Self { bound, queued: false, overflowed: 0 }
+    }
+}
+
+/// One worker's sockets.
+pub struct SocketLink {
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Source>,
+    ports: Vec<Option<Source>>,
+    ready: VecDeque<SocketId>,
+    receiver: Receiver,
+    sender: Sender,
+    order: Vec<(SocketId, usize)>,
+    oddities: Oddities,
+}
+
+impl SocketLink {
+    /// A link over `listeners`, which are registered with `poll` already (see [`register`]), each
+    /// as [`SocketId::listener`] of its index.
+    pub fn new(poll: Poll, listeners: Vec<Bound>) -> Self {
+        let mut link = Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
+            listeners: listeners.into_iter().map(Source::new).collect(),
+            ports: Vec::new(),
+            receiver: Receiver::new(),
+            sender: Sender::new(),
+            order: Vec::with_capacity(BATCH_MAX),
+            oddities: Oddities::default(),
+        };
+        (0..link.listeners.len()).for_each(|index| link.queue(SocketId::listener(index)));
+        link
+    }
+
+    fn source(&mut self, id: SocketId) -> Option<&mut Source> {
+        match id.kind() {
+            SocketKind::Listener(index) => self.listeners.get_mut(index),
+            SocketKind::Port(slot) => self.ports.get_mut(slot as usize)?.as_mut(),
+        }
+    }
+
+    fn queue(&mut self, id: SocketId) {
+        if let Some(source) = self.source(id)
+            && !source.queued
+        {
+            source.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Fills `batch` from the socket `id`.
+    fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
+        let Self { listeners, ports, receiver, oddities, .. } = self;
+        let Some(source) = find(listeners, ports, id) else { return };
+        source.queued = false;
+        let received = take(source, receiver, batch, oddities);
+        for index in 0..received.unwrap_or(0) {
+            let message = receiver.message(index);
+            let known = cmsg::received(message.control);
+            if let Some(total) = known.overflowed {
+                oddities.overflowed += u64::from(total.wrapping_sub(source.overflowed));
+                source.overflowed = total;
+            }
+            let mut local = source.bound.local();
+            if let Some(ip) = known.local {
+                local.set_ip(ip);
+            }
+            // the kernel always names the sender of a datagram; nothing is ever sent to this one
+            let remote = name::decode(message.name).unwrap_or(UNNAMED);
+            let (ttl, tos, truncated) = (known.ttl, known.tos, message.truncated);
+            batch.note(message.size, Arrival { remote, local, ttl, tos, truncated });
+        }
+        // full, or given up on: the edge is used up, so the turn has to come again by itself
+        if batch.is_full() || received.is_none() {
+            self.queue(id);
+        }
+    }
+
+    /// Sends the datagrams `order[first..]` of one socket as far as possible.
+    fn send_group(&mut self, batch: &mut Batch, first: usize, last: usize) {
+        let Self { listeners, ports, sender, order, oddities, .. } = self;
+        let Some(source) = find(listeners, ports, order[first].0) else {
+            let closed = Outcome::Refused(Reason::PortClosed);
+            order[first..last].iter().for_each(|(_, index)| batch.settle(*index, closed));
+            return;
+        };
+        let (mut at, mut retried) = (first, false);
+        while at < last {
+            let (end, whole) = stretch(batch, &order[at..last]);
+            let end = at + end;
+            if whole {
+                source.bound.set_dont_fragment(true);
+            }
+            let outgoing = order[at..end].iter().filter_map(|(_, index)| {
+                let departure = batch.departure(*index)?;
+                Some(Outgoing { payload: batch.payload(*index), departure })
+            });
+            let sent = sender.send(source.bound.descriptor(), outgoing);
+            if whole {
+                source.bound.set_dont_fragment(false);
+            }
+            match sent {
+                Ok(sent) => {
+                    for (_, index) in &order[at..at + sent] {
+                        batch.settle(*index, Outcome::Sent);
+                    }
+                    (at, retried) = (at + sent, false);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => match refusal(&error) {
+                    Some(Reason::SocketFull) => {
+                        let full = Outcome::Refused(Reason::SocketFull);
+                        order[at..last].iter().for_each(|(_, index)| batch.settle(*index, full));
+                        return;
+                    }
+                    None if !retried => {
+                        drain_errors(source, oddities);
+                        retried = true;
+                    }
+                    reason => {
+                        let reason = reason.unwrap_or(Reason::SendFailed);
+                        batch.settle(order[at].1, Outcome::Refused(reason));
+                        (at, retried) = (at + 1, false);
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Link for SocketLink {
+    type Port = Bound;
+
+    fn open(&mut self, slot: u32, port: Bound) -> Option<Bound> {
+        let slot_index = slot as usize;
+        if self.ports.len() <= slot_index {
+            self.ports.resize_with(slot_index + 1, || None);
+        }
+        let old = self.ports[slot_index].replace(Source::new(port));
+        // every socket may be ready at once
+        let ports = self.ports.len() + self.listeners.len();
+        self.ready.reserve(ports.saturating_sub(self.ready.len()));
+        // its first edge may have come before it was known here
+        self.queue(SocketId::port(slot));
+        old.map(|source| source.bound)
+    }
+
+    fn close(&mut self, slot: u32) -> Option<Bound> {
+        self.ports.get_mut(slot as usize)?.take().map(|source| source.bound)
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let Self { events, listeners, ports, ready, .. } = self;
+        for event in events.iter().filter(|event| event.token() != WAKE) {
+            let id = SocketId::from(event.token());
+            if let Some(source) = find(listeners, ports, id)
+                && !source.queued
+            {
+                source.queued = true;
+                ready.push_back(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> Option<SocketId> {
+        let id = self.ready.pop_front()?;
+        self.receive_from(id, batch);
+        Some(id)
+    }
+
+    fn send(&mut self, batch: &mut Batch) {
+        self.order.clear();
+        for index in 0..batch.len() {
+            if let Some(departure) = batch.departure(index) {
+                self.order.push((departure.by, index));
+            }
+        }
+        // the index is part of what is sorted: the datagrams of one socket keep their order
+        self.order.sort_unstable();
+        let mut first = 0;
+        while first < self.order.len() {
+            let by = self.order[first].0;
+            let last = first + self.order[first..].partition_point(|(id, _)| *id == by);
+            self.send_group(batch, first, last);
+            first = last;
+        }
+    }
+
+    fn oddities(&self) -> Oddities {
+        self.oddities
+    }
+}
+
+/// Stands for a sender that the kernel did not name: port 0 is never answered.
+const UNNAMED: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+fn find<'s>(
+    listeners: &'s mut [Source],
+    ports: &'s mut [Option<Source>],
+    id: SocketId,
+) -> Option<&'s mut Source> {
+    match id.kind() {
+        SocketKind::Listener(index) => listeners.get_mut(index),
+        SocketKind::Port(slot) => ports.get_mut(slot as usize)?.as_mut(),
+    }
+}
+
+/// Receives one batch; nothing when errors of earlier datagrams got in the way too often.
+fn take(
+    source: &mut Source,
+    receiver: &mut Receiver,
+    batch: &mut Batch,
+    oddities: &mut Oddities,
+) -> Option<usize> {
+    let (memory, rooms) = batch.rooms();
+    for _ in 0..RETRIES_MAX {
+        match receiver.receive(source.bound.descriptor(), memory, rooms) {
+            Ok(received) => return Some(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => {
+                if drain_errors(source, oddities) == 0 {
+                    oddities.receive_errors += 1;
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Takes errors off the socket's error queue; how many.
+fn drain_errors(source: &Source, oddities: &mut Oddities) -> usize {
+    let (mut name, mut control) = (Name([0; name::NAME_MAX]), Control([0; cmsg::CONTROL_MAX]));
+    for taken in 0..ERRORS_MAX {
+        let descriptor = source.bound.descriptor();
+        let Some((_, size)) = sys::receive_error(descriptor, &mut name, &mut control) else {
+            return taken;
+        };
+        if cmsg::icmp_error(&control.0[..size]).is_some() {
+            oddities.icmp_errors += 1;
+        }
+    }
+    ERRORS_MAX
+}
+
+/// How many datagrams can go in one call, and whether with DF set: those go alone, because DF is
+/// an option of the socket.
+fn stretch(batch: &Batch, order: &[(SocketId, usize)]) -> (usize, bool) {
+    let whole = |index: usize| batch.departure(index).is_some_and(|leaving| leaving.dont_fragment);
+    match order.iter().position(|(_, index)| whole(*index)) {
+        Some(0) => (1, true),
+        Some(before) => (before, false),
+        None => (order.len(), false),
+    }
+}
+
+/// What an error of sending says about the datagram; nothing when it may be another datagram's.
+fn refusal(error: &io::Error) -> Option<Reason> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Some(Reason::SocketFull),
+        Some(libc::EMSGSIZE) => Some(Reason::TooBig),
+        Some(libc::EINVAL | libc::EPERM | libc::EACCES | libc::EAFNOSUPPORT) => {
+            Some(Reason::SendFailed)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,155 @@
+//! Making the sockets: bound, nonblocking, with the options that the relay relies on.
+
+use super::sys::set_option;
+use crate::batch::SocketId;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// Bytes of socket buffer, as the kernel accounts for them: a small datagram costs it about 768
+/// bytes, a full Ethernet frame about 2,304.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferSizes {
+    /// SO_RCVBUF.
+    pub receive: usize,
+    /// SO_SNDBUF.
+    pub send: usize,
+}
+
+/// A bound UDP socket, ready for a worker.
+#[derive(Debug)]
+pub struct Bound {
+    socket: Socket,
+    local: SocketAddr,
+    granted: BufferSizes,
+}
+
+impl Bound {
+    /// The address it is bound to; the port is never 0.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The buffers that the kernel granted, which may be less than was asked for.
+    pub fn granted(&self) -> BufferSizes {
+        self.granted
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Sends with DF set, or as usual. A kernel that refuses sends as usual: DONT-FRAGMENT is then
+    /// not honoured, and nothing else is lost.
+    pub(super) fn set_dont_fragment(&self, set: bool) {
+        let value = if set { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+        let _ = discover(&self.socket, self.local, value);
+    }
+}
+
+/// Binds a listener. `shared`: one of several workers' sockets on this address (SO_REUSEPORT).
+pub fn bind_listener(address: SocketAddr, shared: bool, sizes: BufferSizes) -> io::Result<Bound> {
+    let socket = open(address, sizes)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.ip().is_unspecified() {
+        let (level, option) = per_family(
+            address,
+            (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        );
+        set_option(socket.as_fd(), level, option, 1)?;
+    }
+    finish(socket, address)
+}
+
+/// Binds a relay port: on this host's address `relay`, for one worker.
+pub fn bind_relay(relay: SocketAddr, sizes: BufferSizes) -> io::Result<Bound> {
+    let socket = open(relay, sizes)?;
+    let (level, option) = per_family(
+        relay,
+        (libc::IPPROTO_IP, libc::IP_RECVERR),
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+    );
+    set_option(socket.as_fd(), level, option, 1)?;
+    finish(socket, relay)
+}
+
+/// Registers `socket` as `id`, edge-triggered. It leaves the poller when it is dropped.
+pub fn register(registry: &Registry, socket: &Bound, id: SocketId) -> io::Result<()> {
+    let descriptor = socket.socket.as_raw_fd();
+    registry.register(&mut SourceFd(&descriptor), id.into(), Interest::READABLE)
+}
+
+impl From<SocketId> for Token {
+    fn from(id: SocketId) -> Self {
+        Token(id.bits() as usize)
+    }
+}
+
+impl From<Token> for SocketId {
+    fn from(token: Token) -> Self {
+        SocketId::from_bits(token.0 as u32)
+    }
+}
+
+fn open(address: SocketAddr, sizes: BufferSizes) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_recv_hoplimit_v6(true)?;
+        socket.set_recv_tclass_v6(true)?;
+    } else {
+        set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVTTL, 1)?;
+        socket.set_recv_tos_v4(true)?;
+    }
+    // Sockets cannot see the DF bit of what they receive, so the alternate behaviour of RFC 8656
+    // section 14 applies: it is taken as 0.
+    discover(&socket, address, libc::IP_PMTUDISC_DONT)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    grow(&socket, sizes);
+    Ok(socket)
+}
+
+/// Path MTU discovery; its values are the same numbers for both families.
+fn discover(socket: &Socket, address: SocketAddr, value: i32) -> io::Result<()> {
+    let (level, option) = per_family(
+        address,
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    );
+    set_option(socket.as_fd(), level, option, value)
+}
+
+/// Asks for buffers beyond the host's limit first, which takes CAP_NET_ADMIN, then for as much as
+/// the limit allows. What was granted can be read back; less is no reason to fail.
+fn grow(socket: &Socket, sizes: BufferSizes) {
+    let clamp = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+    let force = |option, bytes| set_option(socket.as_fd(), libc::SOL_SOCKET, option, clamp(bytes));
+    if force(libc::SO_RCVBUFFORCE, sizes.receive).is_err() {
+        let _ = socket.set_recv_buffer_size(sizes.receive);
+    }
+    if force(libc::SO_SNDBUFFORCE, sizes.send).is_err() {
+        let _ = socket.set_send_buffer_size(sizes.send);
+    }
+}
+
+fn finish(socket: Socket, address: SocketAddr) -> io::Result<Bound> {
+    socket.bind(&SockAddr::from(address))?;
+    let local = socket.local_addr()?.as_socket().unwrap_or(address);
+    // the kernel doubles what it is asked for, to account for its own overhead
+    let granted = BufferSizes {
+        receive: socket.recv_buffer_size()? / 2,
+        send: socket.send_buffer_size()? / 2,
+    };
+    Ok(Bound { socket, local, granted })
+}
+
+fn per_family<T>(address: SocketAddr, v4: T, v6: T) -> T {
+    if address.is_ipv4() { v4 } else { v6 }
+}

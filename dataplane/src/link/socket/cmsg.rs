@@ -1,0 +1,219 @@
+//! Control messages, read and written as bytes: no pointer is followed, so that a length that lies
+//! can only end the walk.
+//!
+//! ```text
+//! | length (8) | level (4) | type (4) | data ... | to a multiple of 8 | next ...
+//!   length: of the header and the data
+//! ```
+
+use super::sys::Control;
+use crate::batch::Marks;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes kept for control messages: addresses, TTL, TOS and the drop counter take 112 (IPv6).
+pub(super) const CONTROL_MAX: usize = 192;
+
+const HEADER: usize = size_of::<libc::cmsghdr>();
+const ALIGN: usize = size_of::<usize>();
+
+/// One control message.
+pub(super) struct Item<'c> {
+    pub(super) level: i32,
+    pub(super) kind: i32,
+    pub(super) data: &'c [u8],
+}
+
+/// All control messages in `bytes`, up to the first whose length makes no sense.
+pub(super) fn walk(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<ALIGN>()?;
+        let (level, after) = after.split_first_chunk::<4>()?;
+        let (kind, _) = after.split_first_chunk::<4>()?;
+        let length = usize::from_ne_bytes(*length);
+        let data = rest.get(HEADER..length)?;
+        rest = rest.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+        Some(Item { level: i32::from_ne_bytes(*level), kind: i32::from_ne_bytes(*kind), data })
+    })
+}
+
+/// What the control messages of a received datagram tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Received {
+    /// Destination address, where the socket asks for it.
+    pub(super) local: Option<IpAddr>,
+    /// TTL or hop limit; 0 when the kernel did not say.
+    pub(super) ttl: u8,
+    /// TOS or traffic class.
+    pub(super) tos: u8,
+    /// Datagrams this socket has dropped since it was made, for want of room. Wraps.
+    pub(super) overflowed: Option<u32>,
+}
+
+/// Reads the control messages of a received datagram.
+pub(super) fn received(bytes: &[u8]) -> Received {
+    let mut found = Received::default();
+    for Item { level, kind, data } in walk(bytes) {
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                found.ttl = octet(data);
+            }
+            (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                found.tos = octet(data);
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // struct in_pktinfo: interface (4), local address of the route (4), destination (4)
+                let address = data.get(8..12).and_then(|bytes| bytes.first_chunk::<4>());
+                found.local = address.map(|octets| Ipv4Addr::from(*octets).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // struct in6_pktinfo: destination (16), interface (4)
+                let address = data.first_chunk::<16>();
+                found.local = address.map(|octets| Ipv6Addr::from(*octets).into());
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                found.overflowed = data.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// An octet that the kernel gives as one byte (IP_TOS) or as an int (the others).
+fn octet(data: &[u8]) -> u8 {
+    match data {
+        [octet] => *octet,
+        [a, b, c, d, ..] => u8::try_from(i32::from_ne_bytes([*a, *b, *c, *d])).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Writes the control messages of a datagram to be sent; how many bytes they are.
+pub(super) fn departing(
+    control: &mut Control,
+    from: Option<IpAddr>,
+    marks: Option<Marks>,
+    v4: bool,
+) -> usize {
+    let mut writer = Writer { control, used: 0 };
+    match from {
+        Some(IpAddr::V4(ip)) => {
+            let mut info = [0; 12];
+            // ipi_spec_dst chooses the source address
+            info[4..8].copy_from_slice(&ip.octets());
+            writer.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+        }
+        Some(IpAddr::V6(ip)) => {
+            let mut info = [0; 20];
+            info[..16].copy_from_slice(&ip.octets());
+            writer.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        }
+        None => {}
+    }
+    if let Some(Marks { ttl, tos }) = marks {
+        let (ttl, tos) = (i32::from(ttl).to_ne_bytes(), i32::from(tos).to_ne_bytes());
+        if v4 {
+            writer.push(libc::IPPROTO_IP, libc::IP_TTL, &ttl);
+            writer.push(libc::IPPROTO_IP, libc::IP_TOS, &tos);
+        } else {
+            writer.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &ttl);
+            writer.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &tos);
+        }
+    }
+    writer.used
+}
+
+struct Writer<'c> {
+    control: &'c mut Control,
+    used: usize,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let length = HEADER + data.len();
+        let place = &mut self.control.0[self.used..][..length.next_multiple_of(ALIGN)];
+        place[..ALIGN].copy_from_slice(&length.to_ne_bytes());
+        place[ALIGN..ALIGN + 4].copy_from_slice(&level.to_ne_bytes());
+        place[ALIGN + 4..HEADER].copy_from_slice(&kind.to_ne_bytes());
+        place[HEADER..length].copy_from_slice(data);
+        self.used += place.len();
+    }
+}
+
+/// An ICMP error from the error queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct IcmpError {
+    /// ICMP or ICMPv6 type.
+    pub(super) kind: u8,
+    /// ICMP or ICMPv6 code.
+    pub(super) code: u8,
+}
+
+/// The ICMP error among the control messages of an error queue entry; nothing where the error is
+/// this host's own.
+pub(super) fn icmp_error(bytes: &[u8]) -> Option<IcmpError> {
+    const ORIGIN_ICMP: u8 = 2;
+    const ORIGIN_ICMP6: u8 = 3;
+    walk(bytes).find_map(|Item { level, kind, data }| match (level, kind) {
+        (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+            // struct sock_extended_err: errno (4), origin, type, code, ...
+            let [_, _, _, _, origin, kind, code, ..] = *data else { return None };
+            matches!(origin, ORIGIN_ICMP | ORIGIN_ICMP6).then_some(IcmpError { kind, code })
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(messages: &[(i32, i32, &[u8])]) -> (Control, usize) {
+        let mut control = Control([0; CONTROL_MAX]);
+        let mut writer = Writer { control: &mut control, used: 0 };
+        messages.iter().for_each(|(level, kind, data)| writer.push(*level, *kind, data));
+        let used = writer.used;
+        (control, used)
+    }
+
+    #[test]
+    fn every_control_message_is_found_behind_others() {
+        let (control, used) = items(&[
+            (99, 99, &[1, 2, 3]),
+            (libc::IPPROTO_IP, libc::IP_TOS, &[0xb9]),
+            (libc::IPPROTO_IP, libc::IP_TTL, &17_i32.to_ne_bytes()),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, &[1, 0, 0, 0, 9, 9, 9, 9, 10, 0, 0, 7]),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &5_u32.to_ne_bytes()),
+        ]);
+        let local = Some(IpAddr::from([10, 0, 0, 7]));
+        let expected = Received { local, ttl: 17, tos: 0xb9, overflowed: Some(5) };
+        assert_eq!(received(&control.0[..used]), expected);
+    }
+
+    #[test]
+    fn a_length_that_lies_ends_the_walk() {
+        let good: (i32, i32, &[u8]) = (libc::IPPROTO_IP, libc::IP_TTL, &[9, 0, 0, 0]);
+        for length in [0_usize, 1, 15, 200, usize::MAX] {
+            let (mut control, used) = items(&[good, good]);
+            control.0[24..32].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(walk(&control.0[..used]).count(), 1, "length {length}");
+        }
+        let (control, used) = items(&[good]);
+        for cut in 0..20 {
+            assert_eq!(walk(&control.0[..cut]).count(), 0, "cut at {cut}");
+        }
+        assert_eq!(walk(&control.0[..used]).count(), 1);
+    }
+
+    #[test]
+    fn icmp_errors_are_told_from_local_ones() {
+        let mut error = [0_u8; 16];
+        (error[4], error[5], error[6]) = (2, 3, 3);
+        let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_RECVERR, &error)]);
+        assert_eq!(icmp_error(&control.0[..used]), Some(IcmpError { kind: 3, code: 3 }));
+        error[4] = 1;
+        let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_RECVERR, &error)]);
+        assert_eq!(icmp_error(&control.0[..used]), None);
+    }
+}
