@@ -1,0 +1,95 @@
+//! The nouns that the control thread speaks to the data plane in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A relay port that is open on a worker: its slot, and which of the slot's owners it is.
+///
+/// A slot is used again after its port was closed; what still names the old owner (a datagram on
+/// its way, a second close) then reaches nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortId {
+    worker: u16,
+    slot: u32,
+    generation: u32,
+}
+
+impl PortId {
+    /// Bits of [`bits`](Self::bits) that are the slot.
+    pub(crate) const SLOT_BITS: u32 = 20;
+
+    pub(crate) fn new(worker: usize, slot: u32, generation: u32) -> Self {
+        Self { worker: worker as u16, slot, generation }
+    }
+
+    /// The worker that serves the port.
+    pub fn worker(self) -> usize {
+        self.worker.into()
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        self.slot
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        self.generation
+    }
+
+    /// Slot and the generation's low bits in one word, for a route.
+    pub(crate) fn bits(self) -> u32 {
+        self.generation << Self::SLOT_BITS | self.slot
+    }
+}
+
+/// One channel, both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The client's transport address.
+    pub client: SocketAddr,
+    /// The listening address that it sends to, as on the wire: never a wildcard.
+    pub listener: SocketAddr,
+    /// Channel number, 0x4000 to 0x4FFF.
+    pub channel: u16,
+    /// The relayed transport address.
+    pub relay: SocketAddr,
+    /// The relay port's socket.
+    pub port: PortId,
+    /// The peer's transport address.
+    pub peer: SocketAddr,
+    /// Not forwarded at or after this time, CLOCK_MONOTONIC since boot.
+    pub expires: Duration,
+    /// The peer is a live relayed address of our own.
+    pub inner: bool,
+}
+
+/// Something from outside for the control thread.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A datagram from a client: STUN, or ChannelData for which there is no route.
+    Client {
+        /// The worker that the client reached, which also answers it.
+        worker: usize,
+        /// The address of ours that it was sent to.
+        local: SocketAddr,
+        /// The client's transport address.
+        remote: SocketAddr,
+        /// Payload.
+        bytes: &'a [u8],
+    },
+    /// A datagram from a peer to an open relay port, for which there is no route.
+    Peer {
+        /// The relay port.
+        port: PortId,
+        /// The relayed transport address.
+        relay: SocketAddr,
+        /// The peer's transport address.
+        peer: SocketAddr,
+        /// Payload.
+        bytes: &'a [u8],
+    },
+}
+
+/// The route table has no room for a further channel. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the route table is full")]
+pub struct TableFull;
