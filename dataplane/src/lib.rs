@@ -1,1 +1,37 @@
-//! Placeholder.
+//! Turnwire's data plane: one worker per core that relays channel traffic over batched sockets,
+//! and the loader of the kernel program that relays it faster.
+//!
+//! ```text
+//!                   control thread: Dataplane
+//!        routes │ (shared table)      ▲ │ rings: datagrams, relay ports
+//!               ▼                     │ ▼
+//!   ┌──────── worker, core k ─────────────────────┐
+//!   │ Link::receive ─> Batch ─> wire::decide      │
+//!   │       ▲             │ in place              │
+//!   │       │             ├─> Link::send          │ forwarded
+//!   │    sockets          ├─> ring                │ STUN, peers without a route
+//!   │                     └─> counter by Reason   │ refused
+//!   └─────────────────────────────────────────────┘
+//! ```
+//!
+//! A worker knows nothing of STUN, users or permissions: it forwards what the route table says and
+//! hands everything else to the control thread. It allocates nothing, takes no lock and reads no
+//! clock for a packet.
+
+pub mod batch;
+mod config;
+pub mod kernel;
+pub mod link;
+mod mailbox;
+mod plane;
+mod route;
+mod slots;
+pub mod stats;
+mod table;
+mod worker;
+
+pub use config::{Config, OpenPortError, StartError, Tuning};
+pub use link::socket::{BufferSizes, monotonic};
+pub use plane::{Dataplane, WorkerInfo};
+pub use route::{Event, PortId, Route, TableFull};
+pub use stats::RouteCounters;

@@ -1,0 +1,178 @@
+//! Starting: all listeners are bound before the first worker runs, so that a client never changes
+//! its worker because another one joins the group.
+
+use super::{Dataplane, Handle, WorkerInfo};
+use crate::batch::{Batch, SocketId};
+use crate::config::{Config, StartError, Tuning};
+use crate::link::socket::{
+    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
+};
+use crate::mailbox::{Bell, WorkerEnd, mailbox};
+use crate::slots::Slots;
+use crate::stats::Counters;
+use crate::table::{RouteTable, RouteWriter};
+use crate::worker::{Listener, Worker};
+use core_affinity::CoreId;
+use mio::{Poll, Waker};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use wire::Reason;
+
+/// Bytes of a ring for each of `Config::ring_len`.
+const RING_UNIT: usize = 512;
+
+/// Fewest that a ring is made for.
+const RING_LEN_MIN: usize = 256;
+
+pub(super) fn start(
+    config: Config,
+    tuning: Tuning,
+    waker: Arc<Waker>,
+) -> Result<Dataplane, StartError> {
+    let cores: Vec<Option<usize>> = if config.cores.is_empty() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        vec![None; cores]
+    } else {
+        config.cores.iter().copied().map(Some).collect()
+    };
+    if cores.len() > usize::from(u16::MAX) {
+        return Err(StartError::TooManyWorkers(cores.len()));
+    }
+    let (listen, listeners) = bind_all(&config.listen, cores.len(), tuning.listener)?;
+    let routes = RouteWriter::new(config.routes_max)?;
+    let control = Arc::new(Bell::new(waker));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut plane = Dataplane {
+        workers: Vec::with_capacity(cores.len()),
+        routes,
+        slots: Slots::new(config.ports_max),
+        listen,
+        tuning,
+        refused: [0; Reason::COUNT],
+        stop,
+        control,
+        turn: 0,
+    };
+    for (index, (core, listeners)) in cores.into_iter().zip(listeners).enumerate() {
+        let ring_size = RING_UNIT * config.ring_len.max(RING_LEN_MIN);
+        // on an error the workers that run already end with `plane`
+        let handle = start_worker(&plane, index, core, listeners, ring_size)
+            .map_err(|source| StartError::Worker { worker: index, source })?;
+        plane.workers.push(handle);
+    }
+    Ok(plane)
+}
+
+/// Binds every address for every worker: the addresses, then by worker the listeners.
+fn bind_all(
+    addresses: &[SocketAddr],
+    workers: usize,
+    sizes: BufferSizes,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<Bound>>), StartError> {
+    if addresses.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut bound = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        let fail = |source| StartError::Listen { address, source };
+        let shared = workers > 1;
+        if shared && address.port() != 0 {
+            // SO_REUSEPORT would silently share the port with another process of the same user
+            bind_listener(address, false, sizes).map_err(fail)?;
+        }
+        let mut resolved = address;
+        for listeners in &mut listeners {
+            let listener = bind_listener(resolved, shared, sizes).map_err(fail)?;
+            resolved.set_port(listener.local().port());
+            listeners.push(listener);
+        }
+        bound.push(resolved);
+    }
+    Ok((bound, listeners))
+}
+
+fn start_worker(
+    plane: &Dataplane,
+    index: usize,
+    core: Option<usize>,
+    listeners: Vec<Bound>,
+    ring_size: usize,
+) -> io::Result<Handle> {
+    let poll = Poll::new()?;
+    let registry = poll.registry().try_clone()?;
+    let bell = Arc::new(Bell::new(Arc::new(Waker::new(&registry, WAKE)?)));
+    for (at, listener) in listeners.iter().enumerate() {
+        register(&registry, listener, SocketId::listener(at))?;
+    }
+    let listener_buffers = listeners.iter().map(Bound::granted).fold(
+        BufferSizes { receive: usize::MAX, send: usize::MAX },
+        |least, granted| BufferSizes {
+            receive: least.receive.min(granted.receive),
+            send: least.send.min(granted.send),
+        },
+    );
+    let (mail, worker_mail) = mailbox(ring_size, bell, Arc::clone(&plane.control));
+    let counters = Arc::new(Counters::default());
+    let parts = Parts {
+        poll,
+        listeners,
+        mail: worker_mail,
+        table: Arc::clone(plane.routes.table()),
+        counters: Arc::clone(&counters),
+        tuning: plane.tuning,
+        stop: Arc::clone(&plane.stop),
+    };
+    let (thread, pinned) = spawn(index, core, parts)?;
+    let info = WorkerInfo { core, pinned, listener_buffers };
+    Ok(Handle { mail, registry, counters, thread: Some(thread), info })
+}
+
+/// What a worker is made of, on its way into its thread.
+struct Parts {
+    poll: Poll,
+    listeners: Vec<Bound>,
+    mail: WorkerEnd<Bound>,
+    table: Arc<RouteTable>,
+    counters: Arc<Counters>,
+    tuning: Tuning,
+    stop: Arc<AtomicBool>,
+}
+
+impl Parts {
+    fn work(self) -> io::Result<()> {
+        let Tuning { batch_len, datagram_max, .. } = self.tuning;
+        let locals: Vec<_> =
+            self.listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
+        let link = SocketLink::new(self.poll, self.listeners);
+        let batch = Batch::new(batch_len, datagram_max);
+        Worker::new(link, self.mail, locals, self.table, self.counters, batch)
+            .run(&self.stop, monotonic)
+    }
+}
+
+/// Starts the thread, and says whether it could be pinned.
+fn spawn(
+    index: usize,
+    core: Option<usize>,
+    parts: Parts,
+) -> io::Result<(JoinHandle<io::Result<()>>, bool)> {
+    let (report, reported) = mpsc::channel();
+    let thread = thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
+        let pinned = core.is_some_and(pin);
+        // the starting thread waits for it, so it is there
+        let _ = report.send(pinned);
+        parts.work()
+    })?;
+    Ok((thread, reported.recv().unwrap_or(false)))
+}
+
+/// Pins this thread to a core that it may run on. The list comes first: `core_affinity` aborts on
+/// a number beyond what a CPU set holds.
+fn pin(id: usize) -> bool {
+    let known = core_affinity::get_core_ids().unwrap_or_default();
+    known.contains(&CoreId { id }) && core_affinity::set_for_current(CoreId { id })
+}

@@ -1,0 +1,56 @@
+//! The memory of the workers' route table.
+#![expect(unsafe_code, reason = "zeroed memory that costs nothing until it is used")]
+
+use std::sync::atomic::AtomicU64;
+use wire::table::{Entry, Geometry, LANES, Memory};
+
+/// A route table that the workers read.
+///
+/// It is as large as its configuration says from the start, and resident only as far as routes
+/// were ever stored in it.
+pub(crate) struct RouteTable {
+    geometry: Geometry,
+    tags: Box<[AtomicU64]>,
+    entries: Box<[Entry]>,
+    moves: AtomicU64,
+}
+
+impl RouteTable {
+    /// An empty table.
+    pub(crate) fn new(geometry: Geometry) -> Self {
+        let buckets = geometry.buckets as usize;
+        // SAFETY: an `AtomicU64` whose bytes are zero is a valid 0.
+        let tags = unsafe { Box::new_zeroed_slice(buckets).assume_init() };
+        // SAFETY: an `Entry` is 16 `AtomicU64` and nothing else; see its size assertion.
+        let entries = unsafe { Box::new_zeroed_slice(buckets * LANES as usize).assume_init() };
+        Self { geometry, tags, entries, moves: AtomicU64::new(0) }
+    }
+
+    /// The table as its writer and its readers take it.
+    #[inline(always)]
+    pub(crate) fn memory(&self) -> Memory<'_> {
+        Memory {
+            geometry: &self.geometry,
+            tags: &self.tags,
+            entries: &self.entries,
+            moves: &self.moves,
+        }
+    }
+
+    /// Size and secret.
+    #[inline(always)]
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The entries.
+    #[inline(always)]
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Bytes of address space that the table takes; less is resident.
+    pub(crate) fn size(&self) -> usize {
+        size_of_val(&*self.tags) + size_of_val(&*self.entries)
+    }
+}

@@ -1,0 +1,171 @@
+//! What is to be done with one received datagram. Reads, changes nothing.
+
+use super::Egress;
+use crate::batch::{Arrival, Departure, Marks};
+use crate::table::View;
+use std::net::IpAddr;
+use wire::table::{Entry, lookup};
+use wire::{Datagram, Forward, Key, LISTENER, PortUse, Reason, Tables, decide};
+
+/// The word of a listening port, for `decide`.
+pub(super) const TO_LISTENER: PortUse = PortUse(LISTENER);
+/// The word of a relay port, for `decide`.
+pub(super) const TO_RELAY: PortUse = PortUse(PortUse::relay(0));
+
+/// How often a route that is being written is looked up again. A write takes nanoseconds, but the
+/// writing thread may have been suspended in the middle of it.
+const LOOKS_MAX: usize = 64;
+
+/// How a datagram is forwarded.
+pub(super) struct Plan<'t> {
+    pub(super) departure: Departure,
+    /// Bytes to take off the front, and bytes of data behind them.
+    pub(super) strip: usize,
+    pub(super) data: usize,
+    /// ChannelData header to put on.
+    pub(super) header: Option<[u8; 4]>,
+    pub(super) to_peer: Option<&'t Entry>,
+    pub(super) to_client: Option<&'t Entry>,
+}
+
+/// What is to be done with a datagram.
+pub(super) enum Judgement<'t> {
+    Forward(Plan<'t>),
+    /// For the control thread: a message that it alone can answer.
+    Message,
+    /// For the control thread, as far as it has room beyond what messages need: it is the truth
+    /// about routes, and none was found here.
+    Unrouted,
+    Refuse(Reason),
+}
+
+/// Judges a datagram from the side that `port` says.
+pub(super) fn judge<'t>(
+    arrival: &Arrival,
+    payload: &[u8],
+    port: PortUse,
+    view: &'t View<'_>,
+    egress: &Egress,
+) -> Judgement<'t> {
+    if arrival.truncated {
+        return Judgement::Refuse(Reason::Truncated);
+    }
+    let datagram = datagram(arrival, payload);
+    let mut decision = decide(&datagram, port, view);
+    for _ in 0..LOOKS_MAX {
+        let Err(Reason::Busy) = decision else { break };
+        std::hint::spin_loop();
+        decision = decide(&datagram, port, view);
+    }
+    let judgement = match decision {
+        Ok(forward) => plan(&forward, arrival, egress),
+        Err(Reason::Stun) => Judgement::Message,
+        Err(Reason::NoRoute | Reason::Busy) if port.is_listener() => {
+            through_socket(&datagram, arrival, view, egress)
+        }
+        // a peer's channel may be over and its permission not
+        Err(Reason::NoRoute | Reason::Busy | Reason::Expired) if !port.is_listener() => {
+            Judgement::Unrouted
+        }
+        Err(reason) => Judgement::Refuse(reason),
+    };
+    match judgement {
+        Judgement::Message | Judgement::Unrouted if !is_answerable(arrival, egress) => {
+            Judgement::Refuse(Reason::BadSource)
+        }
+        judgement => judgement,
+    }
+}
+
+/// A route of the client's leads to a relayed address of our own, behind which there is no route:
+/// its client has a permission only. The datagram goes the whole way, by both relay ports.
+fn through_socket<'t>(
+    datagram: &Datagram,
+    arrival: &Arrival,
+    view: &'t View<'_>,
+    egress: &Egress,
+) -> Judgement<'t> {
+    let [a, b, c, d] = datagram.head;
+    let key = Key {
+        remote: datagram.remote,
+        local: datagram.local,
+        remote_port: datagram.remote_port,
+        local_port: datagram.local_port,
+        channel: u16::from_be_bytes([a, b]).into(),
+        zero: 0.into(),
+    };
+    let Ok(found) = lookup(view, &key) else { return Judgement::Unrouted };
+    if !found.route.is_inner() {
+        return Judgement::Unrouted;
+    }
+    if view.now() >= found.route.expires {
+        return Judgement::Refuse(Reason::Expired);
+    }
+    if datagram.ttl <= 1 {
+        return Judgement::Refuse(Reason::LastHop);
+    }
+    let forward = Forward {
+        route: found.route,
+        strip: 4,
+        // `decide` compared it with the datagram's size before it looked for a route
+        data: u16::from_be_bytes([c, d]),
+        to_peer: Some(found.entry),
+        to_client: None,
+        delta: wire::Sum::default(),
+    };
+    plan(&forward, arrival, egress)
+}
+
+/// Finds the socket that a datagram leaves by.
+fn plan<'t>(forward: &Forward<'t>, arrival: &Arrival, egress: &Egress) -> Judgement<'t> {
+    let route = &forward.route;
+    let by = if forward.to_client.is_some() {
+        egress.by_listener(route.source().into())
+    } else {
+        egress.by_route(route).map(|id| (id, None))
+    };
+    // Another worker has this relay port, or it was closed a moment ago: the control thread knows.
+    let Some((by, from)) = by else { return Judgement::Unrouted };
+    let marks = Some(Marks { ttl: arrival.ttl.saturating_sub(1), tos: arrival.tos });
+    let to = route.destination().into();
+    let departure = Departure { by, to, from, marks, dont_fragment: false };
+    let header = (forward.header() != 0).then(|| {
+        let [a, b] = route.channel.to_bytes();
+        let [c, d] = forward.data.to_be_bytes();
+        [a, b, c, d]
+    });
+    Judgement::Forward(Plan {
+        departure,
+        strip: forward.strip.into(),
+        data: forward.data.into(),
+        header,
+        to_peer: forward.to_peer,
+        to_client: forward.to_client,
+    })
+}
+
+fn datagram(arrival: &Arrival, payload: &[u8]) -> Datagram {
+    Datagram {
+        remote: arrival.remote.ip().into(),
+        local: arrival.local.ip().into(),
+        remote_port: arrival.remote.port().into(),
+        local_port: arrival.local.port().into(),
+        // a batch's buffers hold no more than 65,535 bytes
+        size: payload.len() as u16,
+        head: payload.first_chunk().copied().unwrap_or_default(),
+        ttl: arrival.ttl,
+    }
+}
+
+/// False for sources that are never answered: port 0, addresses that are not one host's, and
+/// ourselves.
+fn is_answerable(arrival: &Arrival, egress: &Egress) -> bool {
+    let one_host = match arrival.remote.ip() {
+        IpAddr::V4(ip) => !(ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified()),
+        IpAddr::V6(ip) => !(ip.is_multicast() || ip.is_unspecified()),
+    };
+    one_host
+        && arrival.remote.port() != 0
+        && arrival.remote != arrival.local
+        && !egress.is_own(arrival.remote)
+}

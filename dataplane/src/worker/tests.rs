@@ -1,0 +1,172 @@
+//! A worker stepped by hand over the in-memory link: what sockets cannot be made to do at will.
+
+use super::{Listener, Worker};
+use crate::batch::{Arrival, Batch, SocketId};
+use crate::link::memory::MemoryLink;
+use crate::mailbox::{Bell, Command, ControlEnd, Letter, LetterKind, mailbox};
+use crate::route::{PortId, Route};
+use crate::stats::Counters;
+use crate::table::RouteWriter;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::{Direction, Reason};
+
+const NOW: Duration = Duration::from_secs(1000);
+const LISTENER: &str = "198.51.100.1:3478";
+const CLIENT: &str = "192.0.2.1:5000";
+const PEER: &str = "203.0.113.9:6000";
+const RELAY: &str = "198.51.100.1:50000";
+
+struct Bench {
+    worker: Worker<MemoryLink>,
+    control: ControlEnd<()>,
+    routes: RouteWriter,
+    counters: Arc<Counters>,
+    route: Route,
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A worker with one listener, one relay port and one channel.
+fn bench() -> Bench {
+    let mut routes = RouteWriter::new(16).unwrap();
+    let (mut control, mail) = mailbox(0, Arc::new(Bell::silent()), Arc::new(Bell::silent()));
+    let counters = Arc::new(Counters::default());
+    let listeners = vec![Listener { local: address(LISTENER) }];
+    let (table, batch) = (Arc::clone(routes.table()), Batch::new(16, 2000));
+    let mut worker =
+        Worker::new(MemoryLink::default(), mail, listeners, table, Arc::clone(&counters), batch);
+    let port = PortId::new(0, 3, 9);
+    let route = Route {
+        client: address(CLIENT),
+        listener: address(LISTENER),
+        channel: 0x4000,
+        relay: address(RELAY),
+        port,
+        peer: address(PEER),
+        expires: NOW + Duration::from_secs(1),
+        inner: false,
+    };
+    routes.insert(&route).unwrap();
+    control.command(Command::Open { id: port, local: address(RELAY), port: () });
+    worker.round(NOW);
+    Bench { worker, control, routes, counters, route }
+}
+
+impl Bench {
+    fn arrive(&mut self, id: SocketId, [remote, local]: [&str; 2], bytes: &[u8]) {
+        let (remote, local) = (address(remote), address(local));
+        let arrival = Arrival { remote, local, ttl: 9, tos: 0x2e, truncated: false };
+        self.worker.link.arrive(id, arrival, bytes);
+    }
+
+    fn both_ways(&mut self) {
+        self.arrive(SocketId::listener(0), [CLIENT, LISTENER], b"\x40\0\0\x03out\0");
+        self.arrive(SocketId::port(3), [PEER, RELAY], b"back");
+    }
+}
+
+#[test]
+fn a_datagram_that_the_link_refuses_is_refused_and_not_forwarded() {
+    let mut bench = bench();
+    bench.worker.link.refuse = Some(Reason::SocketFull);
+    bench.both_ways();
+    bench.worker.round(NOW);
+    let stats = bench.counters.snapshot();
+    assert_eq!((stats.received, stats.settled()), (2, 2));
+    assert_eq!(stats.refused(Reason::SocketFull), 2);
+    assert!(stats.forwarded.iter().all(|traffic| traffic.packets == 0));
+    assert_eq!(bench.routes.counters(&bench.route), Default::default());
+}
+
+#[test]
+fn time_is_what_the_round_was_given() {
+    for (now, sent) in [(NOW, 2), (NOW + Duration::from_secs(1), 0)] {
+        let mut bench = bench();
+        bench.both_ways();
+        bench.worker.round(now);
+        assert_eq!(bench.worker.link.sent.len(), sent);
+    }
+}
+
+#[test]
+fn forwarded_datagrams_carry_the_marks_and_only_their_own_bytes() {
+    let mut bench = bench();
+    bench.arrive(SocketId::port(3), [PEER, RELAY], &[0xc5; 2000]);
+    bench.worker.round(NOW);
+    bench.worker.link.sent.clear();
+    bench.both_ways();
+    bench.worker.round(NOW);
+    let [(out, data), (back, wrapped)] = &bench.worker.link.sent[..] else { panic!("two") };
+    assert_eq!((out.by, out.to, &data[..]), (SocketId::port(3), address(PEER), &b"out"[..]));
+    assert_eq!((back.by, back.to), (SocketId::listener(0), address(CLIENT)));
+    assert_eq!(wrapped, b"\x40\0\0\x04back");
+    for marks in [out.marks, back.marks] {
+        assert_eq!(marks.map(|marks| (marks.ttl, marks.tos)), Some((8, 0x2e)));
+    }
+}
+
+#[test]
+fn nothing_from_a_source_that_cannot_be_answered_reaches_the_control_thread() {
+    let sources = ["192.0.2.1:0", "224.0.0.1:9", "255.255.255.255:9", "0.0.0.0:9", LISTENER];
+    let mut bench = bench();
+    let mut message = [0; 20];
+    message[1] = 1;
+    for source in sources {
+        bench.arrive(SocketId::listener(0), [source, LISTENER], &message);
+        bench.arrive(SocketId::port(3), [source, RELAY], &message);
+    }
+    (0..10).for_each(|_| bench.worker.round(NOW));
+    let stats = bench.counters.snapshot();
+    assert_eq!(stats.refused(Reason::BadSource), 2 * sources.len() as u64);
+    assert!(bench.control.events.is_empty());
+}
+
+#[test]
+fn a_stale_close_and_a_stale_letter_reach_nobody() {
+    let mut bench = bench();
+    for generation in [8, 10] {
+        let id = PortId::new(0, 3, generation);
+        bench.control.command(Command::Close { id });
+        let (remote, local) = (address(PEER), address(RELAY));
+        let (kind, dont_fragment, slot) = (LetterKind::Peer, false, 3);
+        let letter = Letter { kind, dont_fragment, slot, generation, remote, local };
+        assert!(bench.control.send(&letter, b"stale"));
+    }
+    bench.worker.round(NOW);
+    assert_eq!(bench.worker.link.open, [3]);
+    assert!(bench.worker.link.sent.is_empty());
+    assert_eq!(bench.counters.snapshot().refused_control[Reason::PortClosed as usize], 2);
+}
+
+#[test]
+fn commands_are_carried_out_before_the_letters_that_rely_on_them() {
+    let mut bench = bench();
+    let id = PortId::new(0, 4, 0);
+    let (remote, local) = (address(PEER), address("198.51.100.1:50001"));
+    let kind = LetterKind::Peer;
+    let letter = Letter { kind, dont_fragment: true, slot: 4, generation: 0, remote, local };
+    bench.control.command(Command::Open { id, local, port: () });
+    assert!(bench.control.send(&letter, b"at once"));
+    bench.worker.round(NOW);
+    let [(departure, bytes)] = &bench.worker.link.sent[..] else { panic!("one") };
+    assert_eq!((departure.by, &bytes[..]), (SocketId::port(4), &b"at once"[..]));
+    assert!(departure.dont_fragment);
+    assert_eq!(bench.counters.snapshot().sent_to_peers, 1);
+}
+
+#[test]
+fn a_closed_port_forwards_nothing_and_its_last_datagrams_are_counted() {
+    let mut bench = bench();
+    bench.control.command(Command::Close { id: bench.route.port });
+    bench.both_ways();
+    bench.worker.round(NOW);
+    let stats = bench.counters.snapshot();
+    assert_eq!((stats.received, stats.settled(), stats.ports), (2, 2, 0));
+    assert_eq!(stats.refused[Direction::ToClient as usize][Reason::PortClosed as usize], 1);
+    assert_eq!(stats.clients_to_control, 1, "the control thread knows what became of the port");
+    assert!(bench.worker.link.sent.is_empty());
+}
