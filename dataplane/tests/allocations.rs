@@ -1,0 +1,108 @@
+//! The packet path allocates nothing once it is warm: counted in every thread but the test's own.
+#![expect(unsafe_code, reason = "a global allocator that counts")]
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use rig::{Host, PATIENCE, Rig, channel_data};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+struct Counting;
+
+static COUNTED: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_TEST: Cell<bool> = const { Cell::new(false) };
+}
+
+fn note() {
+    if !IS_TEST.with(Cell::get) {
+        COUNTED.fetch_add(1, SeqCst);
+    }
+}
+
+// SAFETY: every call is the system allocator's own, with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: passed on as it came.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: passed on as it came.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: passed on as it came.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One round of everything that a warm worker does: both directions, several channels, messages
+/// to the control thread, its answers, and refusals.
+fn round(rig: &mut Rig, client: &mut Host, peers: &mut [Host], relays: &[std::net::SocketAddr]) {
+    let listener = rig.listener(0);
+    for channel in 0..peers.len() as u16 {
+        for _ in 0..8 {
+            client.put(listener, &channel_data(0x4000 + channel, &[7; 160], 3), None);
+        }
+    }
+    client.flush();
+    for (peer, relay) in peers.iter_mut().zip(relays) {
+        assert_eq!(peer.each(8, PATIENCE, |_, _| ()), 8);
+        (0..8).for_each(|_| peer.put(*relay, &[7; 160], None));
+        peer.flush();
+        assert_eq!(client.each(8, PATIENCE, |_, _| ()), 8);
+    }
+    client.put(listener, &rig::stun(20), None);
+    client.put(listener, &[0xff; 40], None);
+    client.flush();
+    assert_eq!(rig.told(1, PATIENCE).len(), 1);
+    rig.plane.to_client(0, listener, client.address, &[9; 100]);
+    rig.plane.flush();
+    assert_eq!(client.each(1, PATIENCE, |_, _| ()), 1);
+}
+
+#[test]
+fn a_warm_worker_allocates_nothing() {
+    IS_TEST.with(|is_test| is_test.set(true));
+    // given four channels, warm
+    let mut rig = Rig::start(1, &["127.0.0.1:0"]);
+    let mut client = Host::new("127.0.0.1");
+    let mut peers: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1", "::1"].map(Host::new).into();
+    let mut relays = Vec::new();
+    for (channel, peer) in (0x4000..).zip(&peers) {
+        let ip = peer.address.ip().to_string();
+        let (port, relay) = rig.open(0, &ip);
+        let route = dataplane::Route {
+            client: client.address,
+            listener: rig.listener(0),
+            channel,
+            relay,
+            port,
+            peer: peer.address,
+            expires: dataplane::monotonic() + std::time::Duration::from_secs(600),
+            inner: false,
+        };
+        rig.plane.add_route(&route).unwrap();
+        relays.push(relay);
+    }
+    (0..20).for_each(|_| round(&mut rig, &mut client, &mut peers, &relays));
+    assert!(COUNTED.load(SeqCst) > 0, "the worker's own start was counted");
+    // when
+    let before = COUNTED.load(SeqCst);
+    (0..500).for_each(|_| round(&mut rig, &mut client, &mut peers, &relays));
+    // then
+    assert_eq!(COUNTED.load(SeqCst) - before, 0, "in {} datagrams", 500 * 66);
+}

@@ -1,0 +1,83 @@
+//! ICMP errors of one peer against the traffic of another, on the same relay port.
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use dataplane::{Route, monotonic};
+use rig::{Host, PATIENCE, Rig, channel_data};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+use wire::Reason;
+
+#[test]
+fn an_unreachable_peer_does_not_disturb_another_on_the_same_relay_port() {
+    for ip in ["127.0.0.1", "::1"] {
+        // given one relay port with two channels, one to a peer that is not there
+        let mut rig = Rig::start(1, &["127.0.0.1:0", "[::1]:0"]);
+        let (mut client, mut peer) = (Host::new(ip), Host::new(ip));
+        let listener = rig.listener(usize::from(client.address.is_ipv6()));
+        let route = rig.channel(client.address, listener, ip, peer.address);
+        let gone = Route { channel: 0x4001, peer: closed_port(ip), ..route };
+        rig.plane.add_route(&gone).unwrap();
+        // when datagrams to both are mixed, so that each call meets the other's errors
+        let rounds = 200_u32;
+        for round in 0..rounds {
+            client.put(listener, &channel_data(0x4001, b"nobody", 0), None);
+            client.put(listener, &channel_data(0x4000, &round.to_be_bytes(), 0), None);
+            client.put(listener, &channel_data(0x4001, b"nobody", 0), None);
+            client.flush();
+            // then the other peer gets each of its own, in order
+            assert_eq!(peer.receive_one().bytes, round.to_be_bytes(), "{ip}");
+            peer.send(route.relay, &round.to_le_bytes());
+            let expected = channel_data(0x4000, &round.to_le_bytes(), 0);
+            assert_eq!(client.receive_one().bytes, expected, "{ip}");
+        }
+        // and the errors were seen, taken off the queue, and did not keep the worker busy
+        rig.until("all are settled", |stats| {
+            let worker = &stats.workers[0];
+            worker.received == u64::from(rounds) * 4 && worker.settled() == worker.received
+        });
+        let stats = rig.plane.stats();
+        println!(
+            "{ip}: {} ICMP errors, {} refused",
+            stats.workers[0].icmp_errors,
+            stats.refused(Reason::SendFailed)
+        );
+        assert!(stats.workers[0].icmp_errors > 0, "{ip}");
+        assert_eq!(stats.workers[0].receive_errors, 0, "{ip}");
+        assert!(is_asleep(&rig), "{ip}: no wakeup without traffic");
+    }
+}
+
+#[test]
+fn answers_of_the_control_thread_get_past_the_errors_of_another_peer() {
+    let mut rig = Rig::start(1, &["127.0.0.1:0"]);
+    let mut peer = Host::new("127.0.0.1");
+    let (port, relay) = rig.open(0, "127.0.0.1");
+    let gone = closed_port("127.0.0.1");
+    for round in 0..200_u32 {
+        rig.plane.to_peer(port, gone, b"nobody", false);
+        rig.plane.to_peer(port, peer.address, &round.to_be_bytes(), false);
+        rig.plane.flush();
+        let got = peer.receive_one();
+        assert_eq!((got.from, &got.bytes[..]), (relay, &round.to_be_bytes()[..]));
+    }
+}
+
+/// An address that nobody listens on.
+fn closed_port(ip: &str) -> SocketAddr {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    socket.local_addr().unwrap()
+}
+
+fn is_asleep(rig: &Rig) -> bool {
+    let end = monotonic() + PATIENCE;
+    while monotonic() < end {
+        let before = rig.plane.stats().workers[0].wakeups;
+        std::thread::sleep(Duration::from_millis(50));
+        if rig.plane.stats().workers[0].wakeups == before {
+            return true;
+        }
+    }
+    false
+}
