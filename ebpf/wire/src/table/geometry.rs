@@ -29,10 +29,9 @@ pub struct Place {
 }
 
 impl Geometry {
-    /// Buckets for `routes_max` entries at a load of three quarters.
-    ///
-    /// At that load both buckets of a new key are full about once in eleven times, and moving one
-    /// entry to its other bucket then makes room in all but about one case in 15,000.
+    /// Buckets for `routes_max` entries at a load of three quarters. About nine entries in ten are
+    /// then in their first bucket, and two moves make room for practically every key: a test
+    /// fills tables to the limit.
     pub const fn buckets_for(routes_max: u32) -> u32 {
         (routes_max / 3).saturating_add(1)
     }

@@ -54,6 +54,9 @@ impl Table for Memory<'_> {
     }
 }
 
+/// How many entries may move in a row to make room for one. Two reach 40 places at full load.
+const MOVES: u32 = 2;
+
 /// Where an entry is.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -155,19 +158,28 @@ impl<'m> Memory<'m> {
         Self::slots(bucket).find(|slot| self.tag(*slot) == 0)
     }
 
-    /// A free place in the emptier of the two buckets, or one made by moving an entry to its other.
+    /// A free place: in the first bucket, so that most lookups end there, else in the second, else
+    /// in one where another entry could be moved away.
     fn free_slot(&self, buckets: [u32; 2]) -> Option<Slot> {
-        let used = |bucket| Self::slots(bucket).filter(|slot| self.tag(*slot) != 0).count();
-        let [first, second] = buckets;
-        let emptier = if used(second) < used(first) { second } else { first };
-        self.free_in(emptier).or_else(|| {
-            buckets.into_iter().flat_map(Self::slots).find_map(|slot| {
-                let other = self.other_bucket(slot)?;
-                let free = self.free_in(other)?;
-                self.relocate(slot, free);
-                Some(slot)
-            })
-        })
+        let free = buckets.into_iter().find_map(|bucket| self.free_in(bucket));
+        free.or_else(|| buckets.into_iter().find_map(|bucket| self.make_room(bucket, MOVES)))
+    }
+
+    /// Frees a place in `bucket` by moving an entry to its other bucket, which may first have to
+    /// make room itself, by at most `moves` moves in all.
+    fn make_room(&self, bucket: u32, moves: u32) -> Option<Slot> {
+        let moves = moves.checked_sub(1)?;
+        let others =
+            || Self::slots(bucket).filter_map(|slot| Some((slot, self.other_bucket(slot)?)));
+        let (from, to) =
+            others().find_map(|(slot, other)| Some((slot, self.free_in(other)?))).or_else(
+                || others().find_map(|(slot, other)| Some((slot, self.make_room(other, moves)?))),
+            )?;
+        // What made room further on may have moved this very entry.
+        if self.tag(from) != 0 {
+            self.relocate(from, to);
+        }
+        Some(from)
     }
 
     fn other_bucket(&self, slot: Slot) -> Option<u32> {
