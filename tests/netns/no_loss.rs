@@ -9,6 +9,8 @@ use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
 use turnwire_tests::traffic::{self, Outcome};
 
 const COUNT: u32 = 400;
+/// Right behind the answer to ChannelBind: by whatever tier, while the way is still being found.
+const FIRST: u32 = 16;
 
 #[test]
 fn the_oracle_loses_nothing() {
@@ -47,6 +49,11 @@ fn every_mix_of_families(lab: &Lab, tier: Tier) -> Result<()> {
         for inner in Family::ALL {
             let mix = || format!("{tier:?}, client over {outer:?}, peer over {inner:?}");
             let mut call = Call::set_up(lab, outer, inner).with_context(mix)?;
+            for direction in Direction::ALL {
+                let outcome = call.traffic(direction, FIRST).with_context(mix)?;
+                let told = || format!("{}, the first ones {direction:?}: {outcome:?}", mix());
+                ensure!(outcome == Outcome::perfect(FIRST), told());
+            }
             call.warm_up(&relay).with_context(mix)?;
             call.loses_nothing(&relay, COUNT).with_context(mix)?;
         }

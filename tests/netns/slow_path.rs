@@ -130,7 +130,11 @@ fn indications_work_beside_channels(lab: &Lab, tier: Tier) -> Result<()> {
         call.client.send_indication(other_address, b"and back")?;
         let received = receive(&other, Deadline::after(SOON))?;
         ensure!(received.as_deref() == Some(b"and back"), "{family:?}: {received:?}");
-        call.loses_nothing(&relay, 32)?;
+
+        let stranger = lab.udp(Host::Peer, (family.far_peer(), 0).into())?;
+        stranger.connect(call.relayed)?;
+        stranger.send(b"without a permission")?;
+        call.loses_nothing(&relay, 32).context("a stranger was heard")?;
     }
     Ok(())
 }
