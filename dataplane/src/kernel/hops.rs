@@ -9,7 +9,7 @@
 //! rests for a whole tick, about a second, before it stands for another hop, and a cell that moves
 //! to another interface stays empty for as long. Index 0 is always empty: no hop.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use wire::{HOPS_MAX, HopCell};
@@ -195,6 +195,12 @@ impl Hops {
             }
         }
         asks
+    }
+
+    /// The hops over the interface `link`.
+    pub(crate) fn over(&self, link: u32) -> HashSet<u16> {
+        let over = self.by_neighbour.iter().filter(|((on, _), _)| *on == link);
+        over.flat_map(|(_, indexes)| indexes.iter().copied()).collect()
     }
 
     /// The neighbours that hops lead to.

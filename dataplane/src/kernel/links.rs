@@ -30,10 +30,13 @@ pub(crate) type Ingress = BTreeMap<(u32, u16), Mac>;
 pub(crate) enum LinkChange {
     /// None.
     Nothing,
-    /// Frames look different: another MAC address, MTU or name.
+    /// Frames may look different: another MAC address, MTU or name. An interface that is new
+    /// leads nowhere yet: its routes are news of their own.
     Frames,
-    /// The kernel may route by it that did not, or the other way round.
-    Routes,
+    /// The kernel may route by it again.
+    Opened,
+    /// The kernel does not route by it any more.
+    Closed,
 }
 
 /// Every interface of the host.
@@ -88,12 +91,25 @@ impl Links {
 
     /// Takes in an interface that is new or different.
     pub(crate) fn set(&mut self, link: Link) -> LinkChange {
-        let routes = |link: &Link| (link.up, link.controller, link.kind.clone());
-        match self.all.insert(link.index, link.clone()) {
-            Some(before) if before == link => LinkChange::Nothing,
-            Some(before) if routes(&before) == routes(&link) => LinkChange::Frames,
-            _ => LinkChange::Routes,
+        let Some(before) = self.all.insert(link.index, link.clone()) else {
+            return LinkChange::Frames;
+        };
+        // A port of a bridge is up or down without any route over it: containers come and go so.
+        let routes =
+            |link: &Link| link.up && link.controller.is_none_or(|index| self.is_vrf(index));
+        match (routes(&before), routes(&link)) {
+            _ if before == link => LinkChange::Nothing,
+            (true, false) => LinkChange::Closed,
+            (false, true) => LinkChange::Opened,
+            (true, true) if before.controller != link.controller => LinkChange::Opened,
+            (true, true) if before.kind != link.kind => LinkChange::Opened,
+            _ => LinkChange::Frames,
         }
+    }
+
+    fn is_vrf(&self, index: u32) -> bool {
+        let kind = self.all.get(&index).map(|link| &link.kind);
+        matches!(kind, Some(LinkKind::Stacked(kind)) if kind == "vrf")
     }
 
     /// Takes an interface out.
@@ -205,12 +221,24 @@ mod tests {
     }
 
     #[test]
-    fn only_what_moves_routes_counts_as_such() {
+    fn a_change_is_told_by_the_difference_it_makes() {
         let mut links = links(vec![device(2)]);
         assert_eq!(links.set(device(2)), LinkChange::Nothing);
         assert_eq!(links.set(Link { mtu: 9000, ..device(2) }), LinkChange::Frames);
         assert_eq!(links.set(Link { mac: Some(VLAN_MAC), ..device(2) }), LinkChange::Frames);
-        assert_eq!(links.set(Link { up: false, ..device(2) }), LinkChange::Routes);
-        assert_eq!(links.set(device(3)), LinkChange::Routes, "a new one may");
+        assert_eq!(links.set(Link { up: false, ..device(2) }), LinkChange::Closed);
+        assert_eq!(links.set(device(2)), LinkChange::Opened);
+        assert_eq!(links.set(device(3)), LinkChange::Frames, "no route leads over it yet");
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_has_no_routes_to_lose() {
+        let port = |up| Link { up, controller: Some(9), ..device(2) };
+        let bridge = Link { kind: LinkKind::Stacked("bridge".into()), ..device(9) };
+        let mut links = links(vec![device(2), bridge]);
+        assert_eq!(links.set(port(true)), LinkChange::Closed, "it became one");
+        assert_eq!(links.set(port(false)), LinkChange::Frames);
+        assert_eq!(links.set(port(true)), LinkChange::Frames);
+        assert_eq!(links.set(device(2)), LinkChange::Opened, "it is its own again");
     }
 }

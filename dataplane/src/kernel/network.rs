@@ -196,21 +196,23 @@ impl Network {
     fn apply(&mut self, event: Event) -> bool {
         match event {
             Event::Link(link) => {
+                let index = link.index;
                 let change = self.links.set(link);
                 if change == LinkChange::Nothing {
                     return false;
                 }
                 self.hops.write_all(&self.links);
-                if change == LinkChange::Routes {
-                    // The kernel takes IPv4 routes of a downed interface out without a word.
-                    self.paths.doubt_all();
+                match change {
+                    LinkChange::Opened => self.paths.doubt_all(),
+                    LinkChange::Closed => self.close(index),
+                    LinkChange::Frames | LinkChange::Nothing => {}
                 }
                 true
             }
             Event::LinkGone(index) => {
                 self.links.remove(index);
                 self.hops.write_all(&self.links);
-                self.paths.doubt_all();
+                self.close(index);
                 true
             }
             Event::Address { link, address, present } => {
@@ -237,6 +239,12 @@ impl Network {
                 false
             }
         }
+    }
+
+    /// The kernel takes IPv4 routes over a closed interface out without a word.
+    fn close(&mut self, link: u32) {
+        let hops = self.hops.over(link);
+        self.paths.doubt_over(&hops);
     }
 
     /// Asks everything again after lost news, then looks up what is doubted.

@@ -4,7 +4,7 @@
 //! by source. Thousands of paths share a hop. When the kernel's routes change, the paths that the
 //! change can concern are doubted and looked up again, a bounded number at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -83,6 +83,11 @@ impl Paths {
     /// Doubts the paths from or to `address`.
     pub(crate) fn doubt_address(&mut self, address: IpAddr) {
         self.doubt_range(None, |path, _| path.from == address || path.to == address);
+    }
+
+    /// Doubts the paths over `hops`, and those that lead nowhere.
+    pub(crate) fn doubt_over(&mut self, hops: &HashSet<u16>) {
+        self.doubt_range(None, |_, State { way, .. }| way.hop == NO_HOP || hops.contains(&way.hop));
     }
 
     /// Doubts the paths that deserve another try.
@@ -187,6 +192,15 @@ mod tests {
         assert_eq!(doubted(&mut paths), ["10.1.0.0"]);
         paths.doubt_prefix(Prefix { address: Ipv6Addr::UNSPECIFIED.into(), len: 0 });
         assert_eq!(doubted(&mut paths), ["2001:db8::5", "ffff::1"]);
+    }
+
+    #[test]
+    fn a_closed_interface_casts_doubt_on_what_leads_over_it_and_on_what_leads_nowhere() {
+        let mut paths = paths(&["10.1.0.0", "10.2.0.0", "10.3.0.0"]);
+        paths.set(path("10.1.0.0"), Way { hop: 7, starved: false });
+        paths.set(path("10.2.0.0"), Way { hop: 8, starved: false });
+        paths.doubt_over(&HashSet::from([7]));
+        assert_eq!(doubted(&mut paths), ["10.1.0.0", "10.3.0.0"]);
     }
 
     #[test]

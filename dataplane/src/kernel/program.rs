@@ -67,7 +67,7 @@ impl Program {
             .load(OBJECT)
             .map_err(refused)?;
         for name in ["relay", "clock"] {
-            xdp(&mut ebpf, name)?.load().map_err(|error| refused(error.into()))?;
+            load(xdp(&mut ebpf, name)?)?;
         }
         let memory_bytes = ebpf.maps().filter_map(|(_, map)| fd(map)).map(memory_bytes).sum();
         let tables = Tables {
@@ -206,6 +206,23 @@ fn vlan_key(index: u32, vlan: u16) -> u64 {
 fn xdp<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut Xdp, AttachError> {
     let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
     program.ok_or_else(|| missing(name))
+}
+
+/// Has the kernel verify and take `program`. It gives up with `EAGAIN` when a signal arrives
+/// meanwhile, which says nothing about the program.
+fn load(program: &mut Xdp) -> Result<(), AttachError> {
+    const ATTEMPTS: usize = 20;
+    let interrupted = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.raw_os_error() == Some(libc::EAGAIN),
+        _ => false,
+    };
+    for _ in 1..ATTEMPTS {
+        match program.load() {
+            Err(error) if interrupted(&error) => {}
+            done => return done.map_err(|error| refused(error.into())),
+        }
+    }
+    program.load().map_err(|error| refused(error.into()))
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, AttachError> {

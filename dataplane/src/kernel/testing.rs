@@ -66,15 +66,17 @@ pub(crate) fn monotonic() -> std::time::Duration {
     std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Runs `job` on a thread that has none of root's privileges.
-pub(crate) fn without_capabilities<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+/// Runs `job` on a thread with these capabilities (bit numbers) and no other.
+pub(crate) fn with_capabilities<T: Send>(bits: &[u32], job: impl FnOnce() -> T + Send) -> T {
+    let set = bits.iter().fold(0u64, |set, bit| set | 1 << bit);
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             /// `struct __user_cap_header_struct`, version 3, this thread.
             const HEADER: [u32; 2] = [0x2008_0522, 0];
-            let none = [0u32; 6];
+            let (low, high) = (set as u32, (set >> 32) as u32);
+            let data = [low, low, 0, high, high, 0];
             // SAFETY: the kernel reads two structures of these sizes; only this thread changes.
-            let done = unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), none.as_ptr()) };
+            let done = unsafe { libc::syscall(libc::SYS_capset, HEADER.as_ptr(), data.as_ptr()) };
             assert_eq!(done, 0, "giving privileges up is always allowed");
             job()
         });

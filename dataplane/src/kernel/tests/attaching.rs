@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lab::{Lab, attach, config, route};
 use crate::kernel::network::Network;
-use crate::kernel::testing::{in_namespace, ip, try_ip, without_capabilities};
+use crate::kernel::testing::{in_namespace, ip, try_ip, with_capabilities};
 use crate::kernel::{AttachError, Kernel, XdpMode};
 
 /// The program on an interface, as the kernel tells.
@@ -133,8 +133,29 @@ fn one_interface_that_refuses_means_none_is_attached() {
 fn missing_capabilities_are_named() {
     in_namespace(|| {
         let _lab = Lab::new();
-        let error = without_capabilities(|| refusal("eth0", XdpMode::Auto).to_string());
+        let error = with_capabilities(&[], || refusal("eth0", XdpMode::Auto).to_string());
         assert!(error.contains("CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN"), "{error}");
+        let error = with_capabilities(&[12], || refusal("eth0", XdpMode::Auto).to_string());
+        assert!(error.contains("capabilities CAP_BPF, CAP_PERFMON, which"), "{error}");
+    });
+}
+
+#[test]
+fn three_capabilities_are_enough() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        let (net_admin, perfmon, bpf) = (12, 38, 39);
+        with_capabilities(&[net_admin, perfmon, bpf], || {
+            let (mut kernel, attached) = attach(|_| ()).unwrap();
+            assert!(attached.iter().all(|one| one.mode == XdpMode::Native));
+            // A neighbour that has to be asked for.
+            let mut route = route('4', '4');
+            route.peer.set_ip([198, 51, 100, 77].into());
+            kernel.add_route(&route).unwrap();
+            kernel.tick(Duration::from_secs(1 << 30));
+            assert_eq!(kernel.stats().network.questions_failed, 0);
+            assert_eq!(kernel.stats().clock_corrections, 0);
+        });
     });
 }
 

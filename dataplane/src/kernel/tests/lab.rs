@@ -72,8 +72,8 @@ impl Lab {
         for (socket, to) in [(&ends.client, route.listener), (&ends.peer, route.relay)] {
             socket.send_to(b"hello", to).unwrap();
         }
-        assert_eq!(receive(&ends.listener).unwrap().0, b"hello");
-        assert_eq!(receive(&ends.relay).unwrap().0, b"hello");
+        assert_eq!(receive(&ends.listener).0, b"hello");
+        assert_eq!(receive(&ends.relay).0, b"hello");
         ends
     }
 }
@@ -89,13 +89,23 @@ fn bind(address: SocketAddr) -> UdpSocket {
         bound
     });
     let socket = bound.unwrap_or_else(|| panic!("cannot bind {address}"));
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     socket
 }
 
-/// The next datagram within half a second.
-pub(super) fn receive(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
+/// The next datagram, for which a busy machine gets its time.
+#[track_caller]
+pub(super) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    receive_within(socket, Duration::from_secs(10)).expect("nothing came")
+}
+
+/// True when nothing comes for a while.
+pub(super) fn is_silent(socket: &UdpSocket) -> bool {
+    receive_within(socket, Duration::from_millis(300)).is_none()
+}
+
+fn receive_within(socket: &UdpSocket, time: Duration) -> Option<(Vec<u8>, SocketAddr)> {
     let mut buffer = [0; 2048];
+    socket.set_read_timeout(Some(time)).unwrap();
     match socket.recv_from(&mut buffer) {
         Ok((len, from)) => Some((buffer[..len].to_vec(), from)),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
