@@ -1,6 +1,7 @@
 //! The published test vectors (S1): RFC 5769 sections 2.1 to 2.4, and RFC 8489 appendix B.1 as
 //! corrected by erratum 6268. Each is read, verified, written again byte for byte, and refused
 //! once a bit of it has changed.
+#![allow(clippy::unwrap_used, reason = "the code of a test")]
 
 use turn::attribute::{AttributeType, PasswordAlgorithm};
 use turn::integrity::{Hash, IntegrityError, Key, userhash};
