@@ -16,8 +16,8 @@ use crate::limits::prefix_of;
 use crate::outbox::{ChannelRoute, Outbox};
 
 impl Server {
-    /// Moves a leg's expiry, and that of the routes that end with it. A route that has none (its
-    /// peer is an address of ours that was gone) gets one again if its peer is there.
+    /// Moves a leg's expiry, and that of the routes that end with it. A channel without a route (its
+    /// peer was an address of ours that is gone) gets one again from its next ChannelBind.
     pub(super) fn extend_leg(
         &mut self,
         slot: u32,
@@ -32,7 +32,6 @@ impl Server {
         let relay = leg.relay;
         for channel in leg.channels.iter_mut() {
             let until = channel.expires.min(expires);
-            // Whoever refreshes has a clock: a cooling channel's expiry lies behind it.
             let Some(published) = channel.published else { continue };
             if published == until {
                 continue;

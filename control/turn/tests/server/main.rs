@@ -1,0 +1,20 @@
+//! The server from outside: datagrams in, datagrams and effects out, under a virtual clock and a
+//! seed. Nothing here looks into the server, save its public counters and views.
+
+mod abuse;
+mod allocate;
+mod amplification;
+mod appended;
+mod authentication;
+mod channels;
+mod data;
+mod lab;
+mod leaks;
+mod lifetimes;
+mod model;
+mod order;
+mod permissions;
+mod policy_matrix;
+mod refresh;
+mod user;
+mod wire;

@@ -1,0 +1,98 @@
+//! Refresh (RFC 8656 section 8.2).
+
+use turn::attribute::{AttributeType, Family};
+use turn::message::Method;
+
+use crate::lab::{Lab, address, client};
+use crate::user::{Mode, User, alice};
+use crate::wire::Event;
+
+#[test]
+fn a_refresh_sets_the_lifetime_and_zero_ends_the_allocation() {
+    let mut lab = Lab::new();
+    let (mut user, relay) = alice(&mut lab, 1);
+    for (asked, given) in [(0u32.wrapping_sub(1), 3600), (601, 601), (1, 600), (600, 600)] {
+        assert_eq!(user.refresh(&mut lab, asked).lifetime(), given);
+    }
+    assert_eq!(user.ask(&mut lab, Method::REFRESH, |_| {}).lifetime(), 600);
+    assert_eq!(user.refresh(&mut lab, 0).lifetime(), 0);
+    assert!(!lab.wire.ports.contains_key(&relay));
+    assert!(lab.server.holds_nothing());
+    for method in [Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND] {
+        assert_eq!(user.ask(&mut lab, method, |_| {}).code(), 437);
+    }
+    assert_eq!(user.refresh(&mut lab, 0).code(), 437);
+}
+
+#[test]
+fn a_refresh_republishes_the_routes_that_end_with_the_allocation() {
+    let mut lab = Lab::new();
+    let (mut user, _) = alice(&mut lab, 1);
+    lab.pass_secs(100);
+    assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:1")), 0);
+    let expires = |lab: &Lab| {
+        let route = lab.wire.routes[&(client(1), 0x4000)];
+        (route.expires - lab.now.monotonic).as_secs()
+    };
+    assert_eq!(expires(&lab), 500, "the allocation's end comes first");
+    user.refresh(&mut lab, 600);
+    assert_eq!(expires(&lab), 600, "now both end together");
+    lab.pass_secs(10);
+    user.refresh(&mut lab, 3600);
+    assert_eq!(expires(&lab), 590, "now the channel's comes first");
+    let request = user.sign(lab.transaction(), Method::REFRESH, |b| _ = b.lifetime_secs(3600));
+    let events = lab.input(user.client, &request);
+    assert!(matches!(events[..], [Event::ToClient(..)]), "nothing changes: {events:?}");
+}
+
+#[test]
+fn each_family_of_a_dual_allocation_has_its_own_life() {
+    let mut lab = Lab::new();
+    let mut user = User::new("alice", client(1), Mode::Modern);
+    let [v4, v6] = user.allocate_dual(&mut lab);
+    assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:1")), 0);
+    assert_eq!(user.bind(&mut lab, 0x4001, address("[2620:fe::9]:1")), 0);
+    let of = |user: &mut User, lab: &mut Lab, family: Family, secs: u32| {
+        user.ask(lab, Method::REFRESH, |b| {
+            _ = b.requested_address_family(family).lifetime_secs(secs)
+        })
+    };
+    assert_eq!(of(&mut user, &mut lab, Family::V6, 1000).lifetime(), 1000);
+    lab.pass_secs(600);
+    assert!(!lab.wire.ports.contains_key(&v4) && lab.wire.ports.contains_key(&v6));
+    assert_eq!(lab.server.stats().allocations, 1);
+    assert_eq!(of(&mut user, &mut lab, Family::V4, 600).code(), 443);
+    assert_eq!(of(&mut user, &mut lab, Family::V6, 0).lifetime(), 0);
+    assert!(lab.server.holds_nothing());
+
+    let mut user = User::new("alice", client(2), Mode::Modern);
+    let [v4, v6] = user.allocate_dual(&mut lab);
+    assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:1")), 0);
+    assert_eq!(user.bind(&mut lab, 0x4001, address("[2620:fe::9]:1")), 0);
+    assert_eq!(of(&mut user, &mut lab, Family::V6, 0).lifetime(), 0);
+    assert!(lab.wire.ports.contains_key(&v4) && !lab.wire.ports.contains_key(&v6));
+    assert_eq!(lab.wire.routes.len(), 1, "the other family's channel stays");
+    assert!(lab.channel_data(client(2), 0x4000, b"x").is_some());
+    assert!(lab.channel_data(client(2), 0x4001, b"x").is_none());
+    assert_eq!(user.refresh(&mut lab, 0).lifetime(), 0);
+    assert!(lab.server.holds_nothing());
+}
+
+#[test]
+fn malformed_refreshes_change_nothing() {
+    let mut lab = Lab::new();
+    let (mut user, relay) = alice(&mut lab, 1);
+    for (code, kind, value) in [
+        (443, AttributeType::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0][..]),
+        (443, AttributeType::REQUESTED_ADDRESS_FAMILY, &[7, 0, 0, 0]),
+        (400, AttributeType::REQUESTED_ADDRESS_FAMILY, &[1, 0]),
+        (400, AttributeType::LIFETIME, &[0, 0, 0]),
+        (420, AttributeType(0x7abc), &[]),
+    ] {
+        let answer = user.ask(&mut lab, Method::REFRESH, |b| {
+            b.attribute(kind, value).lifetime_secs(0);
+        });
+        assert_eq!(answer.code(), code);
+        assert!(answer.signed && lab.wire.ports.contains_key(&relay));
+    }
+}

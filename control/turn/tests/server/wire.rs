@@ -1,0 +1,120 @@
+//! The outbox of the tests: what a driver would do, with every rule of the seam checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use turn::{ChannelRoute, Client, Origin, Outbox, PortRefusal, RouteRefusal};
+
+/// One effect, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    Open(SocketAddr),
+    Close(SocketAddr),
+    Add(ChannelRoute),
+    Remove(ChannelRoute),
+    ToClient(Client, Vec<u8>),
+    ToPeer { relay: SocketAddr, peer: SocketAddr, bytes: Vec<u8>, dont_fragment: bool },
+}
+
+type RouteKey = (Client, u16);
+
+/// Ports and routes as they stand, and what happened since it was last asked.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    pub(crate) ports: BTreeMap<SocketAddr, Client>,
+    pub(crate) routes: BTreeMap<RouteKey, ChannelRoute>,
+    pub(crate) events: Vec<Event>,
+    /// Ports that somebody else on this host holds.
+    pub(crate) in_use: BTreeSet<SocketAddr>,
+    pub(crate) ports_max: Option<usize>,
+    pub(crate) routes_max: Option<usize>,
+    /// Refuse every open_port, as a host without descriptors does.
+    pub(crate) exhausted: bool,
+    pub(crate) opened: u64,
+    pub(crate) closed: u64,
+}
+
+impl Wire {
+    /// The datagrams to clients since the last call; the other events are forgotten.
+    pub(crate) fn take(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The route of a client's channel that has not expired by itself.
+    pub(crate) fn route(
+        &self,
+        client: Client,
+        channel: u16,
+        now: Duration,
+    ) -> Option<&ChannelRoute> {
+        self.routes.get(&(client, channel)).filter(|route| now < route.expires)
+    }
+}
+
+impl Outbox for Wire {
+    fn open_port(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        _origin: Origin,
+    ) -> Result<(), PortRefusal> {
+        assert_ne!(relay.port(), 0, "port 0 is no port");
+        assert!(!self.ports.contains_key(&relay), "{relay} is open already");
+        if self.exhausted || self.ports_max.is_some_and(|max| self.ports.len() >= max) {
+            return Err(PortRefusal::Exhausted);
+        }
+        if self.in_use.contains(&relay) {
+            return Err(PortRefusal::InUse);
+        }
+        self.ports.insert(relay, *client);
+        self.opened += 1;
+        self.events.push(Event::Open(relay));
+        Ok(())
+    }
+
+    fn close_port(&mut self, relay: SocketAddr) {
+        assert!(self.ports.remove(&relay).is_some(), "{relay} is not open");
+        let left: Vec<_> =
+            self.routes.values().filter(|r| r.relay == relay || r.peer == relay).collect();
+        assert!(left.is_empty(), "{relay} closes under {left:?}");
+        self.closed += 1;
+        self.events.push(Event::Close(relay));
+    }
+
+    fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal> {
+        assert_eq!(self.ports.get(&route.relay), Some(&route.client), "a route without its port");
+        assert_eq!(
+            route.inner,
+            self.ports.contains_key(&route.peer),
+            "inner is a live port of ours"
+        );
+        let key = (route.client, route.channel.number());
+        let known = self.routes.get(&key);
+        if let Some(known) = known {
+            assert!(known.same_path(route), "a channel changes its peer under way");
+        } else if self.routes_max.is_some_and(|max| self.routes.len() >= max) {
+            return Err(RouteRefusal);
+        }
+        let peers = self.routes.values().filter(|r| r.relay == route.relay && r.peer == route.peer);
+        assert!(peers.count() <= usize::from(known.is_some()), "a peer has two channels");
+        self.routes.insert(key, *route);
+        self.events.push(Event::Add(*route));
+        Ok(())
+    }
+
+    fn remove_route(&mut self, route: &ChannelRoute) {
+        let known = self.routes.remove(&(route.client, route.channel.number()));
+        assert_eq!(known.as_ref(), Some(route), "only what was published is withdrawn");
+        self.events.push(Event::Remove(*route));
+    }
+
+    fn to_client(&mut self, client: &Client, _origin: Origin, bytes: &[u8]) {
+        self.events.push(Event::ToClient(*client, bytes.to_vec()));
+    }
+
+    fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
+        assert!(self.ports.contains_key(&relay), "{relay} sends, but is not open");
+        self.events.push(Event::ToPeer { relay, peer, bytes: bytes.to_vec(), dont_fragment });
+    }
+}
