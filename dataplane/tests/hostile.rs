@@ -1,4 +1,5 @@
 //! What must not get through, and that every datagram is counted once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/rig.rs"]
 mod rig;
@@ -251,6 +252,28 @@ fn a_listening_port_in_use_is_named() {
         assert!(matches!(error, StartError::Listen { .. }));
     }
     assert!(matches!(start(config(1, &[])), Err(StartError::NoListener)));
+}
+
+#[test]
+fn an_address_goes_before_one_that_stands_for_all() {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let all = format!("0.0.0.0:{}", free.port());
+    for workers in [1, 2] {
+        let mut rig = Rig::start(workers, &[&all, &free.to_string()]);
+        for reached in ["127.0.0.1", "127.0.0.2"] {
+            let mut client = Host::new("127.0.0.1");
+            let to = SocketAddr::new(reached.parse().unwrap(), free.port());
+            client.send(to, &stun(0));
+            let told = rig.told(1, PATIENCE);
+            let [Told::Client { worker, local, .. }] = told[..] else { panic!("{told:?}") };
+            assert_eq!(local, to);
+            rig.plane.to_client(worker, local, client.address, b"here");
+            rig.plane.flush();
+            assert_eq!(client.receive_one().from, to);
+        }
+    }
+    let twice = start(config(2, &[&all, &all])).err().unwrap();
+    assert!(twice.to_string().contains("given twice"), "{twice}");
 }
 
 fn start(config: Config) -> Result<Dataplane, StartError> {

@@ -198,6 +198,10 @@ fn two_clients_of_one_relay_reach_each_other_inside() {
     let told = rig.told(1, PATIENCE);
     let (port, relay, peer, bytes) = (b.port, b.relay, a.relay, b"half".to_vec());
     assert_eq!(told, [Told::Peer { port, relay, peer, bytes }]);
+    // nor when the other's channel is over
+    rig.plane.add_route(&dataplane::Route { expires: monotonic(), ..b }).unwrap();
+    alice.send(listener, &channel_data(0x4000, b"over", 0));
+    assert!(matches!(&rig.told(1, PATIENCE)[..], [Told::Peer { bytes, .. }] if bytes == b"over"));
     // then, with both, a datagram crosses both channels at once
     rig.plane.add_route(&b).unwrap();
     alice.send(listener, &channel_data(0x4000, b"to bob", 2));
@@ -206,10 +210,49 @@ fn two_clients_of_one_relay_reach_each_other_inside() {
     assert_eq!(alice.receive_one().bytes, channel_data(0x4000, b"to alice", 0));
     rig.until("all are settled", |stats| {
         let worker = &stats.workers[0];
-        worker.received == 4 && worker.settled() == 4 && worker.inner == 2
+        worker.received == 6 && worker.settled() == 6 && worker.inner == 2
     });
-    assert_eq!(rig.plane.stats().forwarded(Direction::ToPeer).packets, 3);
+    assert_eq!(rig.plane.stats().forwarded(Direction::ToPeer).packets, 4);
     assert_eq!(rig.plane.stats().forwarded(Direction::ToClient).packets, 2);
+}
+
+#[test]
+fn a_route_that_comes_and_goes_loses_nothing_and_confuses_nothing() {
+    // given two channels of one client to two peers
+    let mut rig = Rig::start(1, &["127.0.0.1:0"]);
+    let (mut client, mut left, mut right) =
+        (Host::new("127.0.0.1"), Host::new("127.0.0.1"), Host::new("127.0.0.1"));
+    let listener = rig.listener(0);
+    let mut flapping = rig.channel(client.address, listener, "127.0.0.1", left.address);
+    let steady = dataplane::Route { channel: 0x4001, peer: right.address, ..flapping };
+    rig.plane.add_route(&steady).unwrap();
+    // when one of them is withdrawn, published and refreshed while datagrams of both are on their way
+    let (mut direct, mut told) = (0, 0);
+    for _ in 0..500 {
+        for _ in 0..8 {
+            client.put(listener, &channel_data(0x4000, b"left", 0), None);
+            client.put(listener, &channel_data(0x4001, b"right", 0), None);
+        }
+        client.flush();
+        for _ in 0..20 {
+            rig.plane.remove_route(&flapping);
+            rig.plane.add_route(&flapping).unwrap();
+            flapping.expires += Duration::from_nanos(1);
+            rig.plane.add_route(&flapping).unwrap();
+        }
+        // then each is relayed or handed over, and none reaches the wrong peer
+        right.each(8, PATIENCE, |_, bytes| assert_eq!(bytes, b"right"));
+        direct += left.each(0, Duration::ZERO, |_, bytes| assert_eq!(bytes, b"left"));
+        told += rig.told(0, Duration::ZERO).len();
+    }
+    rig.until("all are settled", |stats| {
+        let worker = &stats.workers[0];
+        worker.received == 8000 && worker.settled() == 8000
+    });
+    told += rig.told(4000 - direct - told, Duration::from_millis(100)).len();
+    direct += left.each(4000 - direct - told, PATIENCE, |_, bytes| assert_eq!(bytes, b"left"));
+    println!("{direct} relayed, {told} handed over");
+    assert_eq!(direct + told, 4000);
 }
 
 #[test]

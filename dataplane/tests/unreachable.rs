@@ -1,4 +1,5 @@
 //! ICMP errors of one peer against the traffic of another, on the same relay port.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/rig.rs"]
 mod rig;
@@ -62,6 +63,26 @@ fn answers_of_the_control_thread_get_past_the_errors_of_another_peer() {
         let got = peer.receive_one();
         assert_eq!((got.from, &got.bytes[..]), (relay, &round.to_be_bytes()[..]));
     }
+}
+
+#[test]
+fn datagrams_behind_one_that_the_kernel_refuses_still_leave() {
+    let mut rig = Rig::start(1, &["127.0.0.1:0"]);
+    let mut peer = Host::new("127.0.0.1");
+    let (port, _) = rig.open(0, "127.0.0.1");
+    // given destinations that cannot be: broadcast, port 0, the other family
+    let refused = ["255.255.255.255:9", "127.0.0.1:0", "[::1]:9"].map(|to| to.parse().unwrap());
+    for round in 0..50_u8 {
+        for to in refused {
+            rig.plane.to_peer(port, to, b"never", false);
+            rig.plane.to_peer(port, peer.address, &[round], round % 2 == 0);
+        }
+        rig.plane.flush();
+        let got = peer.receive(3, PATIENCE);
+        assert!(got.len() == 3 && got.iter().all(|got| got.bytes == [round]), "{got:?}");
+    }
+    rig.until("all are settled", |stats| stats.refused(Reason::SendFailed) == 150);
+    assert_eq!(rig.plane.stats().workers[0].sent_to_peers, 150);
 }
 
 /// An address that nobody listens on.

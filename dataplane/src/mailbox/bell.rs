@@ -38,3 +38,40 @@ impl Bell {
         self.rung.swap(false, AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
+
+    #[test]
+    fn no_ring_is_lost_between_two_threads_that_sleep_by_each_other() {
+        const MANY: u64 = 100_000;
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let bell = Arc::new(Bell::new(waker));
+        let (mut producer, mut consumer) = rtrb::RingBuffer::<u64>::new(8);
+        let ringer = Arc::clone(&bell);
+        let ringing = std::thread::spawn(move || {
+            for number in 0..MANY {
+                while producer.push(number).is_err() {
+                    std::thread::yield_now();
+                }
+                ringer.ring();
+            }
+        });
+        let mut events = Events::with_capacity(4);
+        let mut expected = 0;
+        while expected < MANY {
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "asleep with {} numbers to come", MANY - expected);
+            bell.hear();
+            while let Ok(number) = consumer.pop() {
+                assert_eq!(number, expected);
+                expected += 1;
+            }
+        }
+        ringing.join().unwrap();
+    }
+}

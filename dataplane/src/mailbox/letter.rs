@@ -175,7 +175,7 @@ mod tests {
     fn letter(slot: u32) -> Letter {
         Letter {
             kind: LetterKind::Peer,
-            dont_fragment: slot % 2 == 0,
+            dont_fragment: slot.is_multiple_of(2),
             slot,
             generation: 9,
             remote: "[fe80::1%3]:7".parse().unwrap(),

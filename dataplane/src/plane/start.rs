@@ -75,24 +75,38 @@ fn bind_all(
     if addresses.is_empty() {
         return Err(StartError::NoListener);
     }
+    let fail = |address| move |source| StartError::Listen { address, source };
+    let shared = workers > 1 || addresses.iter().any(|address| is_covered(address, addresses));
+    for (index, &address) in addresses.iter().enumerate().filter(|(_, at)| at.port() != 0) {
+        if addresses[..index].contains(&address) {
+            let twice = io::Error::new(io::ErrorKind::AddrInUse, "the address is given twice");
+            return Err(fail(address)(twice));
+        }
+        // SO_REUSEPORT would silently share the port with another process of the same user
+        bind_listener(address, false, sizes).map_err(fail(address))?;
+    }
     let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::with_capacity(addresses.len());
     for &address in addresses {
-        let fail = |source| StartError::Listen { address, source };
-        let shared = workers > 1;
-        if shared && address.port() != 0 {
-            // SO_REUSEPORT would silently share the port with another process of the same user
-            bind_listener(address, false, sizes).map_err(fail)?;
-        }
         let mut resolved = address;
         for listeners in &mut listeners {
-            let listener = bind_listener(resolved, shared, sizes).map_err(fail)?;
+            let listener = bind_listener(resolved, shared, sizes).map_err(fail(address))?;
             resolved.set_port(listener.local().port());
             listeners.push(listener);
         }
         bound.push(resolved);
     }
     Ok((bound, listeners))
+}
+
+/// True when another of the addresses stands for all of this one's family, on the same port.
+fn is_covered(address: &SocketAddr, addresses: &[SocketAddr]) -> bool {
+    let covers = |other: &SocketAddr| {
+        other.ip().is_unspecified()
+            && other.is_ipv4() == address.is_ipv4()
+            && other.port() == address.port()
+    };
+    address.port() != 0 && !address.ip().is_unspecified() && addresses.iter().any(covers)
 }
 
 fn start_worker(

@@ -60,12 +60,13 @@ pub(super) fn judge<'t>(
     let judgement = match decision {
         Ok(forward) => plan(&forward, arrival, egress),
         Err(Reason::Stun) => Judgement::Message,
-        Err(Reason::NoRoute | Reason::Busy) if port.is_listener() => {
-            through_socket(&datagram, arrival, view, egress)
-        }
-        // a peer's channel may be over and its permission not
-        Err(Reason::NoRoute | Reason::Busy | Reason::Expired) if !port.is_listener() => {
-            Judgement::Unrouted
+        Err(Reason::NoRoute | Reason::Busy | Reason::Expired) => {
+            if port.is_listener() {
+                through_socket(&datagram, arrival, view, egress)
+            } else {
+                // a peer's channel may be over and its permission not
+                Judgement::Unrouted
+            }
         }
         Err(reason) => Judgement::Refuse(reason),
     };
@@ -77,8 +78,9 @@ pub(super) fn judge<'t>(
     }
 }
 
-/// A route of the client's leads to a relayed address of our own, behind which there is no route:
-/// its client has a permission only. The datagram goes the whole way, by both relay ports.
+/// A client's datagram for which `decide` found no way to the end. Where its channel leads to a
+/// relayed address of our own whose client has no live channel back, only a permission, it goes
+/// the long way, by both relay ports.
 fn through_socket<'t>(
     datagram: &Datagram,
     arrival: &Arrival,
@@ -95,11 +97,11 @@ fn through_socket<'t>(
         zero: 0.into(),
     };
     let Ok(found) = lookup(view, &key) else { return Judgement::Unrouted };
-    if !found.route.is_inner() {
-        return Judgement::Unrouted;
-    }
     if view.now() >= found.route.expires {
         return Judgement::Refuse(Reason::Expired);
+    }
+    if !found.route.is_inner() {
+        return Judgement::Unrouted;
     }
     if datagram.ttl <= 1 {
         return Judgement::Refuse(Reason::LastHop);
