@@ -10,9 +10,12 @@ use turnwire_tests::process::Process;
 use turnwire_tests::relay::{Direction, PASSWORD, RelayUnderTest, Tier, USER};
 use turnwire_tests::wait::{self, Deadline, SOON};
 
+use crate::setup::installed;
+
 const PEER_PORT: u16 = 3480;
 const MESSAGES: u64 = 200;
 const CLIENTS: u64 = 2;
+const PRELOADED: &str = "installed/uclient/channels.so";
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// One way of running it.
@@ -37,7 +40,7 @@ enum Carried {
     RelayToRelay,
 }
 
-const MODES: [Mode; 8] = [
+const MODES: [Mode; 9] = [
     Mode {
         name: "channels",
         outer: Family::V4,
@@ -50,6 +53,13 @@ const MODES: [Mode; 8] = [
         outer: Family::V4,
         inner: Family::V4,
         flags: &["-c", "-X", "-D"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "pairs of ports",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-X"],
         carried: Carried::Channel,
     },
     Mode {
@@ -155,7 +165,10 @@ fn uclient(lab: &Lab, mode: &Mode, peer: IpAddr) -> Result<Process> {
     let (port, peer_port) = (server.port().to_string(), PEER_PORT.to_string());
     let (server, peer) = (server.ip().to_string(), peer.to_string());
     let (messages, clients) = (MESSAGES.to_string(), CLIENTS.to_string());
-    let mut words = vec!["turnutils_uclient", "-u", USER, "-w", PASSWORD, "-p", &port];
+    // See uclient/channels.c.
+    let preload = format!("LD_PRELOAD={}", installed()?.join(PRELOADED).display());
+    let mut words =
+        vec!["env", &preload, "turnutils_uclient", "-u", USER, "-w", PASSWORD, "-p", &port];
     words.extend(["-n", &messages, "-m", &clients, "-z", "5", "-l", "171"]);
     words.extend(["-e", &peer, "-r", &peer_port]);
     words.extend(mode.flags);

@@ -3,9 +3,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, PASSWORD, RelayUnderTest, Tier, USER};
+
+use crate::setup::installed;
 
 const MESSAGES: u64 = 200;
 /// The agents give up by themselves before.
@@ -157,21 +158,4 @@ fn agent(lab: &Lab, stack: Stack, host: Host) -> Result<Command> {
     let mut command = lab.command(host, &program);
     command.arg(script);
     Ok(command)
-}
-
-/// The folder of these tests, with the stacks installed in it.
-fn installed() -> Result<&'static Path> {
-    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/interop"));
-    let done = DONE.get_or_init(|| {
-        let output = Command::new(folder.join("setup")).output().map_err(|e| e.to_string())?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    });
-    match done {
-        Ok(()) => Ok(folder),
-        Err(error) => bail!("tests/interop/setup failed: {error}"),
-    }
 }

@@ -122,7 +122,10 @@ fn leaves_as_it_should(
     ensure!((packet.from, packet.to) == wires.far_macs(direction), "Ethernet: {packet:?}");
     ensure!(packet.vlans.is_empty() && packet.options_len == 0, "{}", packet.summary());
     if ours && datagram.source.is_ipv4() && source.is_ipv4() {
-        ensure!(packet.dont_fragment == shape.dont_fragment, "DF: {packet:?}");
+        // A socket does not tell whether a datagram came with DF; RFC 8656 section 14 has it taken
+        // for clear then.
+        let wanted = shape.dont_fragment && relay.tier() != Tier::Sockets;
+        ensure!(packet.dont_fragment == wanted, "DF: {packet:?}");
     }
     // A zero checksum cannot be carried into IPv6 by the program: there the sockets do it.
     let by_another_tier = !shape.checksum && datagram.source.is_ipv4() && source.is_ipv6();
