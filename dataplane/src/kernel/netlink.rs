@@ -274,3 +274,6 @@ fn event(message: Message) -> Option<Event> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ impl Network {
     pub(crate) fn tick(&mut self) -> Settled {
         let mut settled = Settled::default();
         self.hops.tick(&self.links);
-        if self.hops.has_room() && self.paths.counts().2 > 0 {
+        if self.hops.has_room() && self.paths.counts().starved > 0 {
             self.paths.doubt_starved();
         }
         self.settle(&mut settled);
@@ -168,13 +168,13 @@ impl Network {
     /// Counts, for the metrics.
     pub(crate) fn stats(&self) -> NetworkStats {
         let (hops, hops_usable) = self.hops.counts();
-        let (paths, paths_without_hop, paths_starved) = self.paths.counts();
+        let paths = self.paths.counts();
         NetworkStats {
             hops,
             hops_usable,
-            paths,
-            paths_without_hop,
-            paths_starved,
+            paths: paths.all,
+            paths_without_hop: paths.nowhere,
+            paths_starved: paths.starved,
             news_lost: self.news_lost,
             questions_failed: self.questions_failed,
         }

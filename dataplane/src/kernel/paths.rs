@@ -34,11 +34,24 @@ struct State {
     doubted: bool,
 }
 
+/// How many paths there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// In use.
+    pub(crate) all: usize,
+    /// Of these, the ones that lead nowhere.
+    pub(crate) nowhere: usize,
+    /// Of these, the ones that are starved.
+    pub(crate) starved: usize,
+}
+
 /// Every path in use.
 #[derive(Default)]
 pub(crate) struct Paths {
     all: BTreeMap<Path, State>,
     doubted: VecDeque<Path>,
+    nowhere: usize,
+    starved: usize,
 }
 
 impl Paths {
@@ -46,7 +59,9 @@ impl Paths {
     pub(crate) fn hold(&mut self, path: Path) -> bool {
         let state = self.all.entry(path).or_default();
         state.uses += 1;
-        state.uses > 1
+        let known = state.uses > 1;
+        self.nowhere += usize::from(!known);
+        known
     }
 
     /// One use less. The hop that is given up with the last one.
@@ -56,7 +71,10 @@ impl Paths {
         if state.uses > 0 {
             return None;
         }
-        self.all.remove(&path).map(|state| state.way.hop)
+        let way = self.all.remove(&path)?.way;
+        self.nowhere -= usize::from(way.hop == NO_HOP);
+        self.starved -= usize::from(way.starved);
+        Some(way.hop)
     }
 
     /// Where the path leads: [`NO_HOP`] for one not in use.
@@ -67,7 +85,12 @@ impl Paths {
     /// Sets where a path leads, and returns the hop it led to before.
     pub(crate) fn set(&mut self, path: Path, way: Way) -> Option<u16> {
         let state = self.all.get_mut(&path)?;
-        Some(std::mem::replace(&mut state.way, way).hop)
+        let before = std::mem::replace(&mut state.way, way);
+        self.nowhere += usize::from(way.hop == NO_HOP);
+        self.nowhere -= usize::from(before.hop == NO_HOP);
+        self.starved += usize::from(way.starved);
+        self.starved -= usize::from(before.starved);
+        Some(before.hop)
     }
 
     /// Doubts every path.
@@ -112,11 +135,9 @@ impl Paths {
         !self.doubted.is_empty()
     }
 
-    /// How many paths there are, how many lead nowhere, and how many of those are starved.
-    pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let nowhere = self.all.values().filter(|state| state.way.hop == NO_HOP);
-        let starved = nowhere.clone().filter(|state| state.way.starved).count();
-        (self.all.len(), nowhere.count(), starved)
+    /// How many there are.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { all: self.all.len(), nowhere: self.nowhere, starved: self.starved }
     }
 
     fn doubt_range(
@@ -221,5 +242,20 @@ mod tests {
         assert_eq!(paths.release(path("10.1.0.0")), None);
         assert_eq!(paths.release(path("10.1.0.0")), Some(7));
         assert_eq!(paths.hop(path("10.1.0.0")), NO_HOP);
+    }
+
+    #[test]
+    fn paths_are_counted_by_where_they_lead() {
+        let mut paths = paths(&["10.1.0.0", "10.2.0.0", "10.3.0.0"]);
+        assert_eq!(paths.counts(), Counts { all: 3, nowhere: 3, starved: 0 });
+        paths.set(path("10.1.0.0"), Way { hop: 7, starved: false });
+        paths.set(path("10.2.0.0"), Way { hop: NO_HOP, starved: true });
+        assert_eq!(paths.counts(), Counts { all: 3, nowhere: 2, starved: 1 });
+        paths.set(path("10.2.0.0"), Way { hop: 7, starved: false });
+        assert_eq!(paths.counts(), Counts { all: 3, nowhere: 1, starved: 0 });
+        for to in ["10.1.0.0", "10.2.0.0", "10.3.0.0"] {
+            assert!(paths.release(path(to)).is_some());
+        }
+        assert_eq!(paths.counts(), Counts::default());
     }
 }

@@ -4,8 +4,9 @@
 //! address to the peer, and from the listening address to the client. What was published is kept,
 //! so that it can be written again when a path moves or the clock is corrected.
 
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 
 use wire::table::{Entry, Geometry, Memory, Writer};
@@ -30,6 +31,8 @@ pub(crate) struct Routes {
     moves: AtomicU64,
     writer: Writer,
     published: HashMap<Channel, Route>,
+    /// The channels over each path.
+    by_path: BTreeSet<(Path, Channel)>,
     routes_max: usize,
 }
 
@@ -44,7 +47,16 @@ impl Routes {
         let moves = AtomicU64::new(0);
         let memory = Memory { geometry: &geometry, tags: &tags, entries: &entries, moves: &moves };
         let writer = Writer::new(memory);
-        Routes { geometry, tags, entries, moves, writer, published: HashMap::new(), routes_max }
+        Routes {
+            geometry,
+            tags,
+            entries,
+            moves,
+            writer,
+            published: HashMap::new(),
+            by_path: BTreeSet::new(),
+            routes_max,
+        }
     }
 
     /// Channels published.
@@ -76,6 +88,10 @@ impl Routes {
             }
             before => before,
         };
+        if before.is_some_and(|before| before.inner == route.inner) {
+            self.published.insert(channel(route), *route);
+            return self.write(route, network, clock);
+        }
         // Held before the old ones are released, so that a hop in use is never given up.
         paths(route).for_each(|path| network.hold(path));
         if let Err(full) = self.write(route, network, clock) {
@@ -83,7 +99,8 @@ impl Routes {
             paths(route).for_each(|path| network.release(path));
             return Err(full);
         }
-        before.iter().flat_map(paths).for_each(|path| network.release(path));
+        before.iter().for_each(|before| self.let_go(before, network));
+        self.by_path.extend(paths(route).map(|path| (path, channel(route))));
         self.published.insert(channel(route), *route);
         Ok(())
     }
@@ -92,7 +109,7 @@ impl Routes {
     pub(crate) fn remove(&mut self, route: &Route, network: &mut Network) {
         let Some(route) = self.published.remove(&channel(route)) else { return };
         self.take_out(&route);
-        paths(&route).for_each(|path| network.release(path));
+        self.let_go(&route, network);
     }
 
     /// Writes the routes again that lead over one of `paths`. How many there were.
@@ -102,16 +119,18 @@ impl Routes {
         network: &Network,
         clock: &Clock,
     ) -> usize {
-        if moved.is_empty() {
-            return 0;
-        }
-        let concerned = |route: &Route| paths(route).any(|path| moved.contains(&path));
-        self.write_where(concerned, network, clock)
+        let channels = moved.iter().flat_map(|path| self.by_path.range(over(*path)));
+        let channels: HashSet<Channel> = channels.map(|(_, channel)| *channel).collect();
+        let routes = channels.iter().filter_map(|channel| self.published.get(channel));
+        let routes: Vec<Route> = routes.copied().collect();
+        self.rewrite(&routes, network, clock);
+        routes.len()
     }
 
     /// Writes every route again.
-    pub(crate) fn write_all(&mut self, network: &Network, clock: &Clock) -> usize {
-        self.write_where(|_| true, network, clock)
+    pub(crate) fn write_all(&mut self, network: &Network, clock: &Clock) {
+        let routes: Vec<Route> = self.published.values().copied().collect();
+        self.rewrite(&routes, network, clock);
     }
 
     /// What both directions have carried; zero for a channel that is not published.
@@ -127,19 +146,19 @@ impl Routes {
         RouteCounters { to_peer, to_client }
     }
 
-    fn write_where(
-        &mut self,
-        concerned: impl Fn(&Route) -> bool,
-        network: &Network,
-        clock: &Clock,
-    ) -> usize {
-        let routes = self.published.values().filter(|route| concerned(route));
-        let routes: Vec<Route> = routes.copied().collect();
-        for route in &routes {
+    fn rewrite(&mut self, routes: &[Route], network: &Network, clock: &Clock) {
+        for route in routes {
             // Replacing an entry that is there needs no room.
             let _ = self.write(route, network, clock);
         }
-        routes.len()
+    }
+
+    /// The paths of `route` are not needed for it any more.
+    fn let_go(&mut self, route: &Route, network: &mut Network) {
+        for path in paths(route) {
+            self.by_path.remove(&(path, channel(route)));
+            network.release(path);
+        }
     }
 
     fn write(&mut self, route: &Route, network: &Network, clock: &Clock) -> Result<(), TableFull> {
@@ -162,6 +181,18 @@ impl Routes {
         let Routes { geometry, tags, entries, moves, .. } = self;
         Memory { geometry, tags, entries, moves }
     }
+}
+
+/// The channels over `path`, whichever they are.
+fn over(path: Path) -> RangeInclusive<(Path, Channel)> {
+    let lowest = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let highest = SocketAddr::V6(SocketAddrV6::new(
+        Ipv6Addr::from_bits(u128::MAX),
+        u16::MAX,
+        u32::MAX,
+        u32::MAX,
+    ));
+    (path, (lowest, lowest, 0))..=(path, (highest, highest, u16::MAX))
 }
 
 fn channel(route: &Route) -> Channel {

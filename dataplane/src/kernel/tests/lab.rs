@@ -88,8 +88,7 @@ fn bind(address: SocketAddr) -> UdpSocket {
         }
         bound
     });
-    let socket = bound.unwrap_or_else(|| panic!("cannot bind {address}"));
-    socket
+    bound.unwrap_or_else(|| panic!("cannot bind {address}"))
 }
 
 /// The next datagram, for which a busy machine gets its time.
