@@ -1,0 +1,138 @@
+//! The twin: the same functions as in the kernel, over frames and tables in the test's memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use wire::table::{Entry, Geometry, LANES, Memory, Table, Writer};
+use wire::{
+    Counters, Direction, Frame, Hop, Ingress, Key, Network, Plain, PortUse, Reason, Tables,
+};
+
+use crate::world::{NOW, Outcome, Relay, World};
+
+/// Room in front of a frame, as a driver leaves it.
+const HEADROOM: usize = 256;
+
+pub(crate) struct Host {
+    world: World,
+    memory: Memory<'static>,
+    ports: BTreeMap<u16, u64>,
+}
+
+impl Host {
+    pub(crate) fn new(world: &World) -> Self {
+        let buckets = Geometry::buckets_for(1024);
+        let geometry = Box::leak(Box::new(Geometry { secret: [77; 11], buckets: buckets.into() }));
+        let tags = (0..buckets).map(|_| AtomicU64::default()).collect::<Vec<_>>();
+        let entries = (0..buckets * LANES).map(|_| Entry::default()).collect::<Vec<_>>();
+        let memory = Memory {
+            geometry,
+            tags: tags.leak(),
+            entries: entries.leak(),
+            moves: Box::leak(Box::default()),
+        };
+        let mut writer = Writer::new(memory);
+        for (key, route) in world.routes() {
+            writer.insert(memory, &key, &route).expect("a table with room");
+        }
+        Self { world: world.clone(), memory, ports: world.ports() }
+    }
+
+    fn forward(&self, buffer: &mut Buffer, counted: &mut Counters) -> Result<u32, Reason> {
+        let plan = wire::plan(buffer, self, self)?;
+        wire::rewrite(buffer, &plan)?;
+        plan.forward.count();
+        for direction in plan.forward.directions().into_iter().flatten() {
+            counted.packets[direction as usize] += 1;
+            counted.bytes[direction as usize] += u64::from(plan.forward.data);
+        }
+        Ok(plan.hop.ifindex)
+    }
+}
+
+impl Relay for Host {
+    fn run(&mut self, frame: &[u8]) -> Outcome {
+        let mut buffer = Buffer { bytes: [&[0xee; HEADROOM], frame].concat(), head: HEADROOM };
+        let mut counted = Counters::ZERO;
+        let forwarded = match self.forward(&mut buffer, &mut counted) {
+            Ok(interface) => Some(interface),
+            Err(reason) => {
+                counted.refused[reason as usize] += 1;
+                None
+            }
+        };
+        let [to_peer, to_client] = Direction::ALL.map(|way| way as usize);
+        let words = [
+            &[counted.packets[to_peer], counted.packets[to_client]][..],
+            &[counted.bytes[to_peer], counted.bytes[to_client]],
+            &counted.refused,
+        ];
+        let counted = words.concat().try_into().expect("all words of Counters");
+        Outcome { forwarded, frame: buffer.bytes.split_off(buffer.head), counted }
+    }
+
+    fn route_counts(&self, key: &Key) -> Option<(u64, u64)> {
+        self.memory.entry_of(key).map(Entry::counted)
+    }
+}
+
+impl Table for Host {
+    fn geometry(&self) -> Geometry {
+        self.memory.geometry()
+    }
+    fn tags(&self, bucket: u32) -> u64 {
+        self.memory.tags(bucket)
+    }
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        self.memory.entries.get(index as usize)
+    }
+}
+
+impl Tables for Host {
+    fn port(&self, number: u16) -> PortUse {
+        PortUse(self.ports.get(&number).copied().unwrap_or(0))
+    }
+    fn now(&self) -> u64 {
+        NOW
+    }
+}
+
+impl Network for Host {
+    fn hop(&self, index: u16) -> Option<Hop> {
+        *self.world.hops.get(usize::from(index))?
+    }
+}
+
+impl Ingress for Host {
+    fn is_ours(&self, mac: u64, vlan: u16) -> bool {
+        mac == wire::mac_word(self.world.mac) && (vlan == 0 || self.world.vlans.contains(&vlan))
+    }
+}
+
+struct Buffer {
+    bytes: Vec<u8>,
+    head: usize,
+}
+
+impl Frame for Buffer {
+    fn size(&self) -> usize {
+        self.bytes.len() - self.head
+    }
+    fn at<T: Plain>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.bytes[self.head..].get(offset..)?;
+        T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
+    }
+    fn at_mut<T: Plain>(&mut self, offset: usize) -> Option<&mut T> {
+        let bytes = self.bytes[self.head..].get_mut(offset..)?;
+        T::mut_from_prefix(bytes).ok().map(|(view, _)| view)
+    }
+    fn move_head(&mut self, delta: i32) -> Option<()> {
+        let head = self.head.checked_add_signed(delta as isize)?;
+        (head <= self.bytes.len()).then(|| self.head = head)
+    }
+    fn trim_tail(&mut self, count: u32) -> Option<()> {
+        let size = self.size().checked_sub(count as usize)?;
+        self.bytes.truncate(self.head + size);
+        Some(())
+    }
+}
