@@ -25,8 +25,6 @@ struct Sent {
     user: User,
     bytes: Vec<u8>,
     op: Op,
-    rotations: u32,
-    at: Duration,
 }
 
 struct Run {
@@ -37,6 +35,8 @@ struct Run {
     sent: Vec<Sent>,
     tokens: Vec<[u8; 8]>,
     rotations: u32,
+    /// When each nonce was issued: after how many rotations of the key, and at what time.
+    nonces: BTreeMap<Vec<u8>, (u32, Duration)>,
     /// How often each kind of step was taken, and each code was seen.
     kinds: [u32; KINDS],
     codes: BTreeMap<u16, u32>,
@@ -67,6 +67,7 @@ impl Run {
             sent: Vec::new(),
             tokens: Vec::new(),
             rotations: 0,
+            nonces: BTreeMap::new(),
             kinds: [0; KINDS],
             codes: BTreeMap::new(),
         }
@@ -130,8 +131,9 @@ impl Run {
         }
         for _ in 0..2 {
             let bytes = sign(&mut self.lab, &user, &op);
-            let (rotations, at) = (self.rotations, self.lab.now.unix);
-            let sent = Sent { user: user.clone(), bytes, op: op.clone(), rotations, at };
+            let issued = (self.rotations, self.lab.now.unix);
+            self.nonces.entry(user.nonce.clone()).or_insert(issued);
+            let sent = Sent { user: user.clone(), bytes, op: op.clone() };
             let answer = self.deliver(&sent);
             if code(&answer) != Some(438) {
                 self.sent.push(sent);
@@ -160,6 +162,9 @@ impl Run {
         let answer = user.clone().exchange(&mut self.lab, bytes).expect("an answer");
         *self.codes.entry(answer.code()).or_default() += 1;
         if answer.code() == 438 {
+            let (rotations, at) = self.nonces[&user.nonce];
+            let old = self.lab.now.unix - at >= Duration::from_secs(3599);
+            assert!(old || self.rotations > rotations + 1, "a good nonce is refused");
             return answer.bytes;
         }
         assert_eq!(
@@ -188,6 +193,12 @@ impl Run {
         let user = self.users[at].clone();
         match kind {
             0..=11 => {
+                // Mostly with an allocation to work on.
+                if kind > 4 && !self.model.allocations.contains_key(&user.client) {
+                    let kind = self.random.below(3);
+                    let op = self.op(kind);
+                    self.ask(user.clone(), op);
+                }
                 let op = self.op(kind);
                 self.ask(user, op);
             }
@@ -211,6 +222,8 @@ impl Run {
                 let denied = [None, Some([9, 9, 9]), Some([8, 8, 8])][self.random.below(3)];
                 self.reload(denied);
             }
+            // Not so often that every other request is a 438.
+            21 if self.random.below(8) != 0 => {}
             21 => {
                 let key = [self.random.below(256) as u8; 32];
                 self.lab.server.rotate_nonce_key(&key);
@@ -263,9 +276,6 @@ impl Run {
         let sent = self.sent[at].clone();
         let answer = self.deliver(&sent);
         if code(&answer) == Some(438) {
-            let age = self.lab.now.unix - sent.at;
-            let stale = self.rotations > sent.rotations + 1 || age >= Duration::from_secs(3000);
-            assert!(stale || sent.rotations < self.rotations, "a good nonce is refused");
             self.sent.swap_remove(at);
         }
     }
