@@ -273,14 +273,31 @@ impl Kernel {
         changes
     }
 
-    /// Attaches to every interface, or fails.
+    /// Attaches to every interface in one and the same mode, or fails.
+    ///
+    /// A driver that runs the program natively hands frames straight to the other driver, which
+    /// loses them when it has no native XDP. So one that has none makes all generic.
     fn attach_all(&mut self) -> Result<Vec<AttachedInterface>, AttachError> {
-        let mut attached = Vec::new();
-        for at in 0..self.interfaces.len() {
-            attached.push(self.attach_to(at)?);
+        let mut attached = self.attach_each()?;
+        let generic = attached.iter().find(|one| one.mode == XdpMode::Generic).cloned();
+        self.mode = generic.as_ref().map_or(XdpMode::Native, |_| XdpMode::Generic);
+        if let Some(reason) = generic
+            && attached.iter().any(|one| one.mode == XdpMode::Native)
+        {
+            self.interfaces.iter_mut().for_each(|port| port.link = None);
+            let why =
+                format!("so that frames can cross to {}, which is: {}", reason.name, reason.why);
+            let first = std::mem::replace(&mut attached, self.attach_each()?);
+            for (one, before) in attached.iter_mut().zip(first) {
+                one.why = if before.mode == XdpMode::Generic { before.why } else { why.clone() };
+            }
         }
         self.tell_links();
         Ok(attached)
+    }
+
+    fn attach_each(&mut self) -> Result<Vec<AttachedInterface>, AttachError> {
+        (0..self.interfaces.len()).map(|at| self.attach_to(at)).collect()
     }
 
     fn attach_to(&mut self, at: usize) -> Result<AttachedInterface, AttachError> {

@@ -88,6 +88,22 @@ fn a_driver_without_native_mode_is_served_generically_or_refused() {
 }
 
 #[test]
+fn all_interfaces_run_in_one_mode_so_that_frames_can_cross() {
+    in_namespace(|| {
+        let _lab = Lab::new();
+        ip("link add ifb9 type ifb");
+        let three = |config: &mut crate::kernel::KernelConfig| {
+            config.interfaces = vec!["eth0".into(), "ifb9".into(), "eth1".into()];
+        };
+        let (_kernel, attached) = attach(three).unwrap();
+        assert!(attached.iter().all(|one| one.mode == XdpMode::Generic), "{attached:?}");
+        let why = |at: usize| attached[at].why.as_str();
+        assert!(why(0).starts_with("so that frames can cross to ifb9"), "{}", why(0));
+        assert!(why(2).starts_with("the driver of ifb9 has no native XDP"), "{}", why(2));
+    });
+}
+
+#[test]
 fn a_large_mtu_is_refused_in_the_driver_s_words() {
     in_namespace(|| {
         let lab = Lab::new();
@@ -200,10 +216,14 @@ fn the_maps_at_their_default_size_cost_at_most_64_mib() {
     });
 }
 
-/// Not a test of its own: the process that the next one kills.
+const WAIT: &str = "TURNWIRE_TEST_ATTACH_AND_WAIT";
+
+/// Not a test of its own: what the process does that the next one starts and kills.
 #[test]
-#[ignore = "run by a_killed_process_leaves_nothing_attached"]
 fn attach_and_wait() {
+    if std::env::var_os(WAIT).is_none() {
+        return;
+    }
     let kernel = attach(|_| ()).unwrap();
     println!("attached");
     sleep(Duration::from_secs(60));
@@ -215,8 +235,8 @@ fn a_killed_process_leaves_nothing_attached() {
     in_namespace(|| {
         let _lab = Lab::new();
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kernel::tests::attaching::attach_and_wait", "--ignored"])
-            .arg("--nocapture")
+            .args(["--exact", "kernel::tests::attaching::attach_and_wait", "--nocapture"])
+            .env(WAIT, "1")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
