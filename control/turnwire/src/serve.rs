@@ -173,7 +173,7 @@ fn tell(plan: &Plan, listen: &[SocketAddr], admin: Option<SocketAddr>, tier: &Ti
     }
     let (tier_name, why) = (tier.name, &tier.why);
     if tier.fell_back {
-        tracing::warn!(tier = tier_name, why, "the fast path is not there: sockets carry all");
+        tracing::warn!(tier = tier_name, why, "serving, without the fast path that was asked for");
     } else {
         tracing::info!(tier = tier_name, why, "serving");
     }

@@ -54,8 +54,8 @@ pub fn choose(plan: &Plan, listen_ports: Vec<u16>) -> Result<Tier, String> {
             Ok(Tier::sockets(error.to_string(), true))
         }
         Err(error) => {
-            let place = &config.xdp_mode.source;
-            Err(format!("{place}: {error} (with auto, sockets would carry all)"))
+            let place = &config.xdp[0].source;
+            Err(format!("{place}: {error} (with xdp-mode auto, sockets would carry all)"))
         }
     }
 }

@@ -35,7 +35,7 @@ impl Request {
     /// It gives something else: in words.
     pub fn number(&self, name: &str, default: usize) -> Result<usize, String> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
-        match pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).last() {
+        match pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next_back() {
             None => Ok(default),
             Some(value) => {
                 value.parse().map_err(|_| format!("{name} is not a whole number: {value:?}\n"))

@@ -167,14 +167,14 @@ fn a_bad_flag_is_told_by_the_flags_name() {
             "--xdp-mode: \"generic\" needs the interfaces that carry the fast path: add --xdp IFACE, or leave xdp-mode out",
         ),
     ] {
-        let problems = from_flag(key, value).err().expect("a problem");
+        let problems = from_flag(key, value).expect_err("a problem");
         assert_eq!(problems.to_string(), message);
     }
 }
 
 #[test]
 fn every_mistake_of_a_file_is_told_at_once() {
-    let problems = from_file("listen = \"x\"\nrealm = \"\"\ncores = \"y\"\n").err().expect("bad");
+    let problems = from_file("listen = \"x\"\nrealm = \"\"\ncores = \"y\"\n").expect_err("bad");
     assert_eq!(problems.0.len(), 3);
 }
 
@@ -185,7 +185,7 @@ fn no_message_holds_a_secret() {
         "user = \"a:hunter2\\u0007\"",
         "auth-secret = [\"hunter2\", \"hunter2\"]",
     ] {
-        let problems = from_file(text).err().expect("a problem");
+        let problems = from_file(text).expect_err("a problem");
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
     }
 }

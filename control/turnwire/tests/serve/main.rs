@@ -1,0 +1,7 @@
+//! The program itself, as a child process on this host's loopback, without privilege.
+
+mod client;
+mod commands;
+mod life;
+mod relay;
+mod relaying;
