@@ -1,139 +1,24 @@
 //! The client against a server of a few lines, under a virtual clock.
 #![allow(clippy::unwrap_used, reason = "the code of a test")]
 
-use std::net::SocketAddr;
+#[path = "client/server.rs"]
+mod server;
+
 use std::time::Duration;
+
+use server::{Server, address, client_address, drop};
 
 use turn::attribute::{ChannelNumber, Code, Family, Icmp, PasswordAlgorithm};
 use turn::client::{
     Allocate, Event, Failure, Ignored, Negotiation, Received, Request, Retransmission, Settings,
     TRANSACTIONS_MAX, TurnClient,
 };
-use turn::credentials::{Credentials, Denial};
 use turn::integrity::Hash;
 use turn::message::{Builder, ChannelData, Class, Message, Method, TransactionId};
-use turn::nonce::{NonceState, Nonces, SecurityFeatures};
+use turn::nonce::{Nonces, SecurityFeatures};
 use turn::{Random, Seeded};
 
-const REALM: &str = "example.org";
 const START: Duration = Duration::from_secs(1000);
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-fn client_address() -> SocketAddr {
-    address("192.0.2.1:5000")
-}
-
-/// How the server answers.
-struct Server {
-    credentials: Credentials,
-    nonces: Nonces,
-    offered: Vec<PasswordAlgorithm>,
-    /// Replaces the first 13 characters of every nonce that is sent: the other bit order.
-    cookie: Option<&'static [u8; 13]>,
-    /// Answers authentic requests with this error.
-    refuse: Option<Code>,
-    /// Leaves out the integrity of responses.
-    unsigned: bool,
-}
-
-impl Server {
-    fn new(offered: &[PasswordAlgorithm], anonymity: bool) -> Server {
-        let mut credentials = Credentials::new(REALM).unwrap();
-        credentials.add_user("alice", "secret").unwrap();
-        let features = SecurityFeatures {
-            password_algorithms: !offered.is_empty(),
-            username_anonymity: anonymity,
-        };
-        Server {
-            credentials,
-            nonces: Nonces::new(&[1; 32], Duration::from_secs(600), features),
-            offered: offered.to_vec(),
-            cookie: None,
-            refuse: None,
-            unsigned: false,
-        }
-    }
-
-    fn nonce(&self, now: Duration) -> Vec<u8> {
-        let mut nonce = self.nonces.issue(client_address(), now).as_bytes().to_vec();
-        if let Some(cookie) = self.cookie {
-            nonce[..13].copy_from_slice(cookie);
-        }
-        nonce
-    }
-
-    fn check(&self, nonce: &[u8], now: Duration) -> NonceState {
-        let mut nonce = nonce.to_vec();
-        if self.cookie.is_some() && nonce.len() >= 13 {
-            nonce[..13].copy_from_slice(&self.nonces.features().cookie());
-        }
-        self.nonces.check(&nonce, client_address(), now)
-    }
-
-    fn challenge(&self, request: &Message<'_>, code: Code, now: Duration) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut builder = Builder::reply(&mut out, request, Class::Error);
-        builder.error_code(code).realm(REALM).nonce(&self.nonce(now));
-        if !self.offered.is_empty() {
-            builder.password_algorithms(&self.offered);
-        }
-        builder.finish().unwrap();
-        out
-    }
-
-    fn answer(&self, bytes: &[u8], now: Duration) -> Vec<u8> {
-        let request = Message::parse(bytes).unwrap();
-        assert_eq!(request.class(), Class::Request);
-        let authenticated = self.credentials.authenticate(&request, &self.offered, now);
-        let (account, hash) = match authenticated {
-            Ok(authenticated) => authenticated,
-            Err(Denial::NoIntegrity | Denial::Unauthenticated) => {
-                return self.challenge(&request, Code::UNAUTHENTICATED, now);
-            }
-            Err(other) => panic!("{other}"),
-        };
-        if self.check(request.nonce().unwrap().unwrap(), now) != NonceState::Valid {
-            return self.challenge(&request, Code::STALE_NONCE, now);
-        }
-        let mut out = Vec::new();
-        let class = if self.refuse.is_some() { Class::Error } else { Class::Success };
-        let mut builder = Builder::reply(&mut out, &request, class);
-        match self.refuse {
-            Some(code) => drop(builder.error_code(code)),
-            None => succeed(&mut builder, &request),
-        }
-        if !self.unsigned {
-            builder.integrity(account.key(), hash);
-        }
-        builder.finish().unwrap();
-        out
-    }
-}
-
-#[allow(dropping_references, reason = "ends a chain of writers")]
-fn drop<T>(_: T) {}
-
-fn succeed(builder: &mut Builder<'_>, request: &Message<'_>) {
-    let lifetime = request.lifetime_secs().unwrap();
-    match request.method() {
-        Method::ALLOCATE => {
-            builder.xor_relayed_address(address("198.51.100.1:50000"));
-            if request.additional_address_family().unwrap() == Some(Family::V6) {
-                builder.address_error_code(Family::V6, Code::ADDRESS_FAMILY_NOT_SUPPORTED);
-            }
-            builder.lifetime_secs(lifetime.unwrap_or(600)).xor_mapped_address(client_address());
-            if request.even_port().unwrap() == Some(true) {
-                builder.reservation_token(&[8; 8]);
-            }
-        }
-        Method::REFRESH => drop(builder.lifetime_secs(lifetime.unwrap_or(600))),
-        Method::BINDING => drop(builder.xor_mapped_address(client_address())),
-        _ => {}
-    }
-}
 
 fn settings() -> Settings {
     Settings::new("alice", "secret")
@@ -323,6 +208,18 @@ fn an_unsigned_answer_to_a_signed_request_does_not_count() {
         }
         assert_eq!(failure(client.poll_event()), Failure::Integrity);
     }
+}
+
+#[test]
+fn a_weaker_signature_than_was_agreed_on_does_not_count() {
+    let mut server = Server::new(&[PasswordAlgorithm::Sha256], false);
+    let mut client = client(settings());
+    allocated(&mut client, &server);
+    server.hash = Some(Hash::Sha1);
+    client.request(START, Request::delete()).unwrap();
+    let bytes = client.poll_transmit(START).unwrap().to_vec();
+    let answer = server.answer(&bytes, START);
+    assert_eq!(client.receive(START, &answer), Received::Ignored(Ignored::Integrity));
 }
 
 #[test]

@@ -82,6 +82,10 @@ fn unknown_users_and_wrong_passwords_are_answered_alike() {
     let wrong_realm = request(|b| {
         b.username("alice").realm("example.com").nonce(b"n").integrity(&wrong_key, Hash::Sha1);
     });
+    let right_key = Key::long_term(PasswordAlgorithm::Md5, "alice", REALM, "se:cret");
+    let right_key_wrong_realm = request(|b| {
+        b.username("alice").realm("example.com").nonce(b"n").integrity(&right_key, Hash::Sha1);
+    });
     let unknown_hash = request(|b| {
         b.userhash(&[7; 32]).realm(REALM).nonce(b"n").integrity(&wrong_key, Hash::Sha1);
     });
@@ -92,6 +96,7 @@ fn unknown_users_and_wrong_passwords_are_answered_alike() {
         legacy("1800000000:bob", "wrong"),
         legacy("1600000000:bob", &rest_password(b"new secret", "1600000000:bob")),
         wrong_realm,
+        right_key_wrong_realm,
         unknown_hash,
     ] {
         assert_eq!(denial(&credentials, &bytes, LEGACY), Denial::Unauthenticated);
