@@ -35,13 +35,14 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// 4 MiB for a listener, which all clients share; 1 MiB for a relay port, which takes the burst
-    /// of a key frame while its worker is busy elsewhere; whole batches; any datagram there can be.
+    /// 4 MiB for a listener, which all clients share; 512 KiB for a relay port, which takes the
+    /// burst of a key frame while its worker is busy elsewhere, and is little enough that floods on
+    /// many ports do not fill the host; whole batches; any datagram there can be.
     fn default() -> Self {
         let sizes = |bytes| BufferSizes { receive: bytes, send: bytes };
         Self {
             listener: sizes(4 << 20),
-            relay: sizes(1 << 20),
+            relay: sizes(512 << 10),
             batch_len: crate::batch::BATCH_MAX,
             datagram_max: crate::batch::DATAGRAM_MAX,
         }

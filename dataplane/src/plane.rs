@@ -88,7 +88,7 @@ impl Dataplane {
         if worker >= self.workers.len() {
             return Err(OpenPortError::Io(io::ErrorKind::InvalidInput.into()));
         }
-        if !self.slots.has_room() {
+        if self.slots.next(worker).is_none() {
             self.collect();
         }
         let id = self.slots.next(worker).ok_or(OpenPortError::Exhausted)?;

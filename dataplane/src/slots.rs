@@ -15,7 +15,7 @@ pub(crate) const PORTS_MAX: usize = 1 << (PortId::SLOT_BITS - 1);
 #[derive(Clone, Copy)]
 enum State {
     Free,
-    Open { worker: usize, relay: SocketAddr },
+    Open { relay: SocketAddr },
     Closing,
 }
 
@@ -24,83 +24,84 @@ struct Slot {
     state: State,
 }
 
-/// All slots.
-pub(crate) struct Slots {
+/// One worker's slots: its own numbers from 0, so that its tables are no longer than it has ports.
+#[derive(Default)]
+struct Book {
     slots: Vec<Slot>,
     free: Vec<u32>,
+}
+
+/// All slots of all workers.
+pub(crate) struct Slots {
+    books: Vec<Book>,
     open: usize,
     ports_max: usize,
 }
 
 impl Slots {
-    /// For `ports_max` ports open at once.
-    pub(crate) fn new(ports_max: usize) -> Self {
+    /// For `ports_max` ports open at once on `workers` together.
+    pub(crate) fn new(workers: usize, ports_max: usize) -> Self {
         let ports_max = ports_max.clamp(1, PORTS_MAX);
-        Self { slots: Vec::new(), free: Vec::new(), open: 0, ports_max }
+        Self { books: (0..workers).map(|_| Book::default()).collect(), open: 0, ports_max }
     }
 
-    /// True when a port can be taken now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.open < self.ports_max
-            && (!self.free.is_empty() || self.slots.len() < 2 * self.ports_max)
-    }
-
-    /// The slot that [`take`](Self::take) would give out next.
+    /// The slot that [`take`](Self::take) would give out next on `worker`; nothing when all ports
+    /// are open, or too many of the worker's are still closing.
     pub(crate) fn next(&self, worker: usize) -> Option<PortId> {
-        if !self.has_room() {
+        let Book { slots, free } = self.books.get(worker)?;
+        if self.open >= self.ports_max || free.is_empty() && slots.len() >= 2 * self.ports_max {
             return None;
         }
-        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
+        let slot = free.last().copied().unwrap_or(slots.len() as u32);
+        let generation = slots.get(slot as usize).map_or(0, |slot| slot.generation);
         Some(PortId::new(worker, slot, generation))
     }
 
     /// Takes the slot that [`next`](Self::next) named.
     pub(crate) fn take(&mut self, id: PortId, relay: SocketAddr) {
-        let state = State::Open { worker: id.worker(), relay };
-        let index = id.slot() as usize;
-        if index == self.slots.len() {
-            self.slots.push(Slot { generation: id.generation(), state });
+        let Book { slots, free } = &mut self.books[id.worker()];
+        let (index, state) = (id.slot() as usize, State::Open { relay });
+        if index == slots.len() {
+            slots.push(Slot { generation: id.generation(), state });
         } else {
-            let taken = self.free.pop();
+            let taken = free.pop();
             debug_assert_eq!(taken, Some(id.slot()), "the slot that `next` named");
-            self.slots[index].state = state;
+            slots[index].state = state;
         }
         self.open += 1;
     }
 
+    fn slot(&mut self, id: PortId) -> Option<&mut Slot> {
+        self.books.get_mut(id.worker())?.slots.get_mut(id.slot() as usize)
+    }
+
     /// The relayed transport address of an open port; nothing for an old owner's.
     pub(crate) fn relay(&self, id: PortId) -> Option<SocketAddr> {
-        let slot = self.slots.get(id.slot() as usize)?;
+        let slot = self.books.get(id.worker())?.slots.get(id.slot() as usize)?;
         match slot.state {
-            State::Open { worker, relay }
-                if slot.generation == id.generation() && worker == id.worker() =>
-            {
-                Some(relay)
-            }
+            State::Open { relay } if slot.generation == id.generation() => Some(relay),
             _ => None,
         }
     }
 
     /// Begins to close. False for a port that is not open, or not its any more.
     pub(crate) fn close(&mut self, id: PortId) -> bool {
-        if self.relay(id).is_none() {
-            return false;
+        let open = self.relay(id).is_some();
+        if open && let Some(slot) = self.slot(id) {
+            slot.state = State::Closing;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.open -= 1;
         }
-        let slot = &mut self.slots[id.slot() as usize];
-        slot.state = State::Closing;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.open -= 1;
-        true
+        open
     }
 
     /// The worker gave the socket back: the slot is free.
     pub(crate) fn release(&mut self, id: PortId) {
-        if let Some(slot) = self.slots.get_mut(id.slot() as usize)
+        if let Some(slot) = self.slot(id)
             && matches!(slot.state, State::Closing)
         {
             slot.state = State::Free;
-            self.free.push(id.slot());
+            self.books[id.worker()].free.push(id.slot());
         }
     }
 }
@@ -114,14 +115,14 @@ mod tests {
     }
 
     fn take(slots: &mut Slots) -> Option<PortId> {
-        let id = slots.next(3)?;
+        let id = slots.next(1)?;
         slots.take(id, relay());
         Some(id)
     }
 
     #[test]
     fn a_slot_has_another_generation_for_its_next_owner() {
-        let mut slots = Slots::new(1);
+        let mut slots = Slots::new(2, 1);
         let old = take(&mut slots).unwrap();
         assert!(slots.close(old) && !slots.close(old));
         slots.release(old);
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn slots_are_limited_even_while_a_worker_gives_none_back() {
-        let mut slots = Slots::new(10);
+        let mut slots = Slots::new(2, 10);
         let mut closed = Vec::new();
         while let Some(id) = take(&mut slots) {
             assert!(slots.close(id));
@@ -143,5 +144,17 @@ mod tests {
         closed.drain(..).for_each(|id| slots.release(id));
         let open: Vec<_> = std::iter::from_fn(|| take(&mut slots)).collect();
         assert_eq!(open.len(), 10);
+        assert!(slots.next(0).is_none(), "the limit is of all workers together");
+    }
+
+    #[test]
+    fn each_worker_has_its_own_numbers() {
+        let mut slots = Slots::new(3, 10);
+        for (worker, slot) in [(0, 0), (2, 0), (0, 1), (1, 0), (2, 1)] {
+            let id = slots.next(worker).unwrap();
+            slots.take(id, relay());
+            assert_eq!((id.worker(), id.slot()), (worker, slot));
+        }
+        assert!(slots.next(3).is_none(), "no such worker");
     }
 }

@@ -226,7 +226,7 @@ fn a_route_that_comes_and_goes_loses_nothing_and_confuses_nothing() {
     let mut flapping = rig.channel(client.address, listener, "127.0.0.1", left.address);
     let steady = dataplane::Route { channel: 0x4001, peer: right.address, ..flapping };
     rig.plane.add_route(&steady).unwrap();
-    // when one of them is withdrawn, published and refreshed while datagrams of both are on their way
+    // when one is withdrawn, published and refreshed while datagrams of both are on their way
     let (mut direct, mut told) = (0, 0);
     for _ in 0..500 {
         for _ in 0..8 {

@@ -48,7 +48,7 @@ pub(super) fn start(
     let mut plane = Dataplane {
         workers: Vec::with_capacity(cores.len()),
         routes,
-        slots: Slots::new(config.ports_max),
+        slots: Slots::new(cores.len(), config.ports_max),
         listen,
         tuning,
         refused: [0; Reason::COUNT],

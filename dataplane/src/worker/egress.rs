@@ -13,7 +13,6 @@ pub(crate) struct Listener {
 
 struct Port {
     id: PortId,
-    local: SocketAddr,
     source: Endpoint,
 }
 
@@ -38,7 +37,7 @@ impl Egress {
         if self.ports.len() <= slot {
             self.ports.resize_with(slot + 1, || None);
         }
-        let port = Port { id, local, source: local.into() };
+        let port = Port { id, source: local.into() };
         self.open += u64::from(self.ports[slot].replace(port).is_none());
     }
 
@@ -53,9 +52,9 @@ impl Egress {
         owned
     }
 
-    /// Who owns a slot, and its relayed transport address.
-    pub(crate) fn port(&self, slot: u32) -> Option<(PortId, SocketAddr)> {
-        self.ports.get(slot as usize)?.as_ref().map(|port| (port.id, port.local))
+    /// Who owns a slot.
+    pub(crate) fn owner(&self, slot: u32) -> Option<PortId> {
+        self.ports.get(slot as usize)?.as_ref().map(|port| port.id)
     }
 
     /// The socket of a relay port, if it is still this owner's.
@@ -64,7 +63,8 @@ impl Egress {
         (port.id == id).then_some(SocketId::port(id.slot()))
     }
 
-    /// The socket of the relay port that a route names, if it sends from the route's own source.
+    /// The socket of the relay port that a route names, if it sends from the route's own source:
+    /// on another worker the same slot is another port.
     pub(crate) fn by_route(&self, route: &wire::Route) -> Option<SocketId> {
         let slot = route.port_id & ((1 << PortId::SLOT_BITS) - 1);
         let port = self.ports.get(slot as usize)?.as_ref()?;

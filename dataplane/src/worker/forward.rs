@@ -38,8 +38,8 @@ impl<L: Link> Worker<L> {
     /// A batch from the relay port in `slot`.
     pub(super) fn pass_peers(&mut self, slot: u32, view: &View<'_>) {
         let direction = Direction::ToClient;
-        match self.egress.port(slot) {
-            Some((id, _)) => {
+        match self.egress.owner(slot) {
+            Some(id) => {
                 let (port, kind) = (TO_RELAY, LetterKind::Peer);
                 self.pass(Side { port, direction, kind, id: Some(id) }, view);
             }

@@ -69,7 +69,7 @@ fn to_client(egress: &Egress, letter: &Letter) -> Result<Departure, Reason> {
 }
 
 fn to_peer(egress: &Egress, letter: &Letter) -> Result<Departure, Reason> {
-    let owner = egress.port(letter.slot).map(|(id, _)| id);
+    let owner = egress.owner(letter.slot);
     let owner = owner.filter(|id| id.generation() == letter.generation);
     let by = owner.and_then(|id| egress.by_port(id)).ok_or(Reason::PortClosed)?;
     let dont_fragment = letter.dont_fragment;

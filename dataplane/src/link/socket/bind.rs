@@ -24,7 +24,6 @@ pub struct BufferSizes {
 pub struct Bound {
     socket: Socket,
     local: SocketAddr,
-    granted: BufferSizes,
 }
 
 impl Bound {
@@ -33,9 +32,14 @@ impl Bound {
         self.local
     }
 
-    /// The buffers that the kernel granted, which may be less than was asked for.
+    /// The buffers that the kernel granted, which may be less than was asked for; 0 where it does
+    /// not say.
     pub fn granted(&self) -> BufferSizes {
-        self.granted
+        // the kernel doubles what it is asked for, to account for its own overhead
+        BufferSizes {
+            receive: self.socket.recv_buffer_size().unwrap_or(0) / 2,
+            send: self.socket.send_buffer_size().unwrap_or(0) / 2,
+        }
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -142,12 +146,7 @@ fn grow(socket: &Socket, sizes: BufferSizes) {
 fn finish(socket: Socket, address: SocketAddr) -> io::Result<Bound> {
     socket.bind(&SockAddr::from(address))?;
     let local = socket.local_addr()?.as_socket().unwrap_or(address);
-    // the kernel doubles what it is asked for, to account for its own overhead
-    let granted = BufferSizes {
-        receive: socket.recv_buffer_size()? / 2,
-        send: socket.send_buffer_size()? / 2,
-    };
-    Ok(Bound { socket, local, granted })
+    Ok(Bound { socket, local })
 }
 
 fn per_family<T>(address: SocketAddr, v4: T, v6: T) -> T {
