@@ -7,7 +7,6 @@ use turnwire_tests::call::{Call, Wires};
 use turnwire_tests::client::receive;
 use turnwire_tests::frame::Packet;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
-use turnwire_tests::packet_socket::PacketSocket;
 use turnwire_tests::relay::{Direction, RELAY_PORTS, RelayUnderTest, Tier};
 use turnwire_tests::wait::{Deadline, SOON};
 
@@ -53,13 +52,8 @@ fn frames_of_unknown_vlans_and_for_other_hosts_are_passed_on_untouched() {
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
             call.warm_up(&relay)?;
             for direction in Direction::ALL {
-                let device = match direction {
-                    Direction::ToPeer => lab.towards_client(),
-                    Direction::ToClient => lab.towards_peer(),
-                };
-                let kernel = PacketSocket::open(lab, Host::Relay, device)?;
                 for foreign in [Foreign::Vlan, Foreign::TwoVlans, Foreign::Mac] {
-                    is_left_alone(&call, &wires, &kernel, direction, foreign)
+                    is_left_alone(&call, &wires, direction, foreign)
                         .with_context(|| format!("{direction:?}, {foreign:?}"))?;
                 }
             }
@@ -76,13 +70,7 @@ enum Foreign {
     Mac,
 }
 
-fn is_left_alone(
-    call: &Call,
-    wires: &Wires,
-    kernel: &PacketSocket,
-    direction: Direction,
-    foreign: Foreign,
-) -> Result<()> {
+fn is_left_alone(call: &Call, wires: &Wires, direction: Direction, foreign: Foreign) -> Result<()> {
     let mut datagram = call.datagram(wires, direction, b"not for the relay")?;
     match foreign {
         Foreign::Vlan => datagram.vlans = vec![321],
@@ -92,9 +80,13 @@ fn is_left_alone(
     }
     let frame = datagram.frame();
     wires.far(direction).forget()?;
+    wires.relays_kernel(direction).forget()?;
     wires.near(direction).send(&frame)?;
-    let same = |packet: &Packet| packet.to == datagram.to && packet.vlans == datagram.vlans;
-    let (seen, _) = kernel.find("the frame, passed to the kernel", SOON, same)?;
+    let same = |packet: &Packet| {
+        (packet.from, packet.to) == (datagram.from, datagram.to) && packet.vlans == datagram.vlans
+    };
+    let (seen, _) =
+        wires.relays_kernel(direction).find("the frame, passed to the kernel", SOON, same)?;
     ensure!(seen.bytes == frame, "changed: {:02x?} was {frame:02x?}", seen.bytes);
 
     let (source, destination) = call.leaves_as(direction)?;

@@ -9,5 +9,6 @@ mod lifecycle;
 mod mtu;
 mod neighbours;
 mod no_loss;
+mod privilege;
 mod slow_path;
 mod wire_format;

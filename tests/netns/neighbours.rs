@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use turnwire_tests::call::Call;
+use turnwire_tests::call::{Call, Wires};
+use turnwire_tests::frame::Packet;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
 use turnwire_tests::wait::{self, SOON};
@@ -36,6 +37,42 @@ fn a_gateway_that_is_replaced_by_another_is_followed() {
         lab.run(Host::Relay, &["ip", "route", "replace", "2e00:44:9::/64", "via", "2e00:44:2::3"])?;
         calls.iter_mut().try_for_each(|call| flows_by_xdp_again(call, &relay))
     });
+}
+
+#[test]
+fn a_link_that_goes_and_comes_back_is_used_again() {
+    in_lab(Topology::TwoArmed, |lab| {
+        let relay = RelayUnderTest::start(lab, Tier::Native)?;
+        let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+        call.warm_up(&relay)?;
+        lab.run(Host::Peer, &["ip", "link", "set", "eth0", "down"])?;
+        ensure!(!call.gets_through(Direction::ToPeer)?, "who carried it?");
+        lab.run(Host::Peer, &["ip", "link", "set", "eth0", "up"])?;
+        flows_by_xdp_again(&mut call, &relay)
+    });
+}
+
+#[test]
+fn the_relays_own_new_address_is_used_at_once() {
+    for topology in Topology::ALL {
+        in_lab(topology, |lab| {
+            let relay = RelayUnderTest::start(lab, Tier::Native)?;
+            let mut call = Call::set_up(lab, Family::V4, Family::V6)?;
+            call.warm_up(&relay)?;
+            let device = lab.towards_peer();
+            lab.run(Host::Relay, &["ip", "link", "set", device, "address", NEW_MAC])?;
+            for host in [Host::Client, Host::Peer] {
+                lab.run(host, &["ip", "neighbour", "flush", "dev", "eth0"])?;
+            }
+            flows_by_xdp_again(&mut call, &relay)?;
+            let wires = Wires::open(lab)?;
+            call.send(Direction::ToPeer, b"from whom?")?;
+            let ours = |packet: &Packet| packet.payload == b"from whom?";
+            let (_, packet) = wires.far(Direction::ToPeer).find("the datagram", SOON, ours)?;
+            ensure!((packet.from, packet.to) == wires.far_macs(Direction::ToPeer), "{packet:?}");
+            Ok(())
+        });
+    }
 }
 
 /// Calls to the peer's far addresses, while the gateway's own Ethernet address changes.

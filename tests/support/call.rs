@@ -139,7 +139,7 @@ impl Call {
             let before = relay.forwarded(direction)?;
             let outcome = self.traffic(direction, count)?;
             ensure!(outcome == Outcome::perfect(count), "{direction:?}: {outcome:?}");
-            let by_tier = relay.forwarded(direction)? - before;
+            let by_tier = relay.forwarded_since(before, direction, count.into())?;
             ensure!(
                 relay.tier() == Tier::Oracle || by_tier == u64::from(count),
                 "{direction:?}: {by_tier} of {count} by {:?}",
@@ -183,11 +183,13 @@ impl Call {
     }
 }
 
-/// Eyes and hands on the client's and the peer's interface.
+/// Eyes and hands on the client's and the peer's interface, and eyes on the relay's.
 #[derive(Debug)]
 pub struct Wires {
     client_end: PacketSocket,
     peer_end: PacketSocket,
+    relay_to_client: PacketSocket,
+    relay_to_peer: PacketSocket,
     /// The client's Ethernet address, and the relay's towards it.
     pub client: (Mac, Mac),
     /// The peer's Ethernet address, and the relay's towards it.
@@ -203,6 +205,8 @@ impl Wires {
         Ok(Self {
             client_end: PacketSocket::open(lab, Host::Client, "eth0")?,
             peer_end: PacketSocket::open(lab, Host::Peer, "eth0")?,
+            relay_to_client: PacketSocket::open(lab, Host::Relay, lab.towards_client())?,
+            relay_to_peer: PacketSocket::open(lab, Host::Relay, lab.towards_peer())?,
             client: (lab.mac(Host::Client, "eth0")?, lab.mac(Host::Relay, lab.towards_client())?),
             peer: (lab.mac(Host::Peer, "eth0")?, lab.mac(Host::Relay, lab.towards_peer())?),
         })
@@ -213,6 +217,14 @@ impl Wires {
         match direction {
             Direction::ToPeer => &self.client_end,
             Direction::ToClient => &self.peer_end,
+        }
+    }
+
+    /// What the relay's kernel gets of what goes this way: nothing that XDP has taken.
+    pub fn relays_kernel(&self, direction: Direction) -> &PacketSocket {
+        match direction {
+            Direction::ToPeer => &self.relay_to_client,
+            Direction::ToClient => &self.relay_to_peer,
         }
     }
 

@@ -175,6 +175,19 @@ impl PacketSocket {
         Ok(found)
     }
 
+    /// How many received packets that are `wanted` were seen up to now.
+    ///
+    /// # Errors
+    /// As recvmsg(2).
+    pub fn so_far(&self, wanted: impl Fn(&Packet) -> bool) -> Result<usize> {
+        let mut count = 0;
+        while let Some(seen) = self.receive_now()? {
+            let packet = Packet::parse(&seen.bytes).filter(|_| !seen.sent_here);
+            count += usize::from(packet.is_some_and(|packet| wanted(&packet)));
+        }
+        Ok(count)
+    }
+
     /// Forgets what was seen so far.
     ///
     /// # Errors

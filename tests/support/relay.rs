@@ -24,6 +24,8 @@ pub const REALM: &str = "lab.test";
 /// The ports that relayed addresses have.
 pub const RELAY_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
+/// A counter that does not change for so long has told all.
+const SETTLED: Duration = Duration::from_millis(20);
 const FORWARDED: &str = "turnwire_forwarded_packets_total";
 
 /// What carries channel data.
@@ -74,6 +76,29 @@ impl Direction {
     }
 }
 
+/// How a relay is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// The tier that is to carry channel data.
+    pub tier: Tier,
+    /// Turnwire's `--xdp-mode`.
+    pub mode: &'a str,
+    /// setpriv(1) and its arguments, to run with less privilege; empty to run as root.
+    pub setpriv: &'a [&'a str],
+}
+
+impl Launch<'_> {
+    /// As root, with the mode that means this tier.
+    pub fn of(tier: Tier) -> Self {
+        let mode = match tier {
+            Tier::Native => "native",
+            Tier::Generic => "generic",
+            Tier::Sockets | Tier::Oracle => "off",
+        };
+        Self { tier, mode, setpriv: &[] }
+    }
+}
+
 /// A relay that serves in a lab, until it is dropped.
 #[derive(Debug)]
 pub struct RelayUnderTest<'a> {
@@ -88,19 +113,19 @@ impl<'a> RelayUnderTest<'a> {
     /// # Errors
     /// It ended, or does not answer in time.
     pub fn start(lab: &'a Lab, tier: Tier) -> Result<Self> {
-        Self::start_with(lab, tier, &[])
+        Self::launch(lab, &Launch::of(tier))
     }
 
-    /// The same, with more arguments for the relay's command line.
+    /// The same, in a way of one's own.
     ///
     /// # Errors
     /// As for `start`.
-    pub fn start_with(lab: &'a Lab, tier: Tier, more: &[&str]) -> Result<Self> {
+    pub fn launch(lab: &'a Lab, launch: &Launch) -> Result<Self> {
+        let tier = launch.tier;
         let mut command = match tier {
             Tier::Oracle => coturn(lab),
-            _ => turnwire(lab, tier)?,
+            _ => turnwire(lab, launch)?,
         };
-        command.args(more);
         let log = lab.scratch().join(format!("relay-{tier:?}.log"));
         let process = Process::start("the relay", &mut command, &log)?;
         let mut relay = Self { lab, tier, process };
@@ -157,7 +182,32 @@ impl<'a> RelayUnderTest<'a> {
     /// The metrics cannot be read.
     pub fn forwarded_by(&self, tier: &str, direction: Direction) -> Result<u64> {
         let labels = [("tier", tier), ("direction", direction.label())];
-        Ok(self.metrics()?.sum(FORWARDED, &labels))
+        let mut count = self.metrics()?.sum(FORWARDED, &labels);
+        // The program counts before it forwards, a worker once it has sent its whole batch.
+        while tier != "xdp" {
+            std::thread::sleep(SETTLED);
+            let again = self.metrics()?.sum(FORWARDED, &labels);
+            if again == count {
+                break;
+            }
+            count = again;
+        }
+        Ok(count)
+    }
+
+    /// How many packets this relay's tier has forwarded since there were `before`. Waits a while,
+    /// if need be, until there are `wanted` more.
+    ///
+    /// # Errors
+    /// The metrics cannot be read.
+    pub fn forwarded_since(&self, before: u64, direction: Direction, wanted: u64) -> Result<u64> {
+        let deadline = Deadline::after(SOON);
+        loop {
+            let more = self.forwarded(direction)? - before;
+            if more >= wanted || self.tier == Tier::Oracle || deadline.left().is_none() {
+                return Ok(more);
+            }
+        }
     }
 
     /// Stops it in its tracks (SIGSTOP).
@@ -215,22 +265,31 @@ fn coturn(lab: &Lab) -> Command {
     command
 }
 
-fn turnwire(lab: &Lab, tier: Tier) -> Result<Command> {
-    let binary = turnwire_binary()?;
-    let mut command = lab.command(Host::Relay, binary.to_str().context("an odd path")?);
-    command.args(["serve", "--realm", REALM, "--user", &format!("{USER}:{PASSWORD}")]);
+fn turnwire(lab: &Lab, launch: &Launch) -> Result<Command> {
+    let mut binary = turnwire_binary()?.to_path_buf();
+    if !launch.setpriv.is_empty() {
+        // Where it was built, another user may not look.
+        let copy = lab.scratch().join("turnwire");
+        std::fs::copy(&binary, &copy)?;
+        binary = copy;
+    }
+    let binary = binary.to_str().context("an odd path")?;
+    let words = [launch.setpriv, &[binary]].concat();
+    let mut command = lab.command(Host::Relay, words[0]);
+    command.args(&words[1..]).args([
+        "serve",
+        "--realm",
+        REALM,
+        "--user",
+        &format!("{USER}:{PASSWORD}"),
+    ]);
     command.args(["--relay-ports", &format!("{}-{}", RELAY_PORTS.start(), RELAY_PORTS.end())]);
     for family in Family::ALL {
         command.args(["--listen", &family.listener().to_string()]);
         command.args(["--relay-ip", &family.relayed().to_string()]);
     }
-    let mode = match tier {
-        Tier::Native => "native",
-        Tier::Generic => "generic",
-        Tier::Sockets | Tier::Oracle => "off",
-    };
-    command.args(["--xdp-mode", mode]);
-    if mode != "off" {
+    command.args(["--xdp-mode", launch.mode]);
+    if launch.mode != "off" {
         command.args(["--xdp", &lab.relay_interfaces().join(",")]);
     }
     Ok(command)
