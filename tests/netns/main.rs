@@ -11,4 +11,5 @@ mod neighbours;
 mod no_loss;
 mod privilege;
 mod slow_path;
+mod unreachable;
 mod wire_format;
