@@ -28,7 +28,7 @@ pub(crate) const LOOPBACK: [&str; 9] = [
     "--log-format=json",
     "--max-allocations=200",
     "--max-channels=200",
-    "--relay-ports=49152-65535",
+    "--relay-ports=61000-65535", // beyond the ports that the kernel chooses of
 ];
 
 /// The program, not yet started.
