@@ -51,6 +51,7 @@ impl Leg {
 #[derive(Debug)]
 pub(crate) struct Allocation {
     pub(crate) client: Client,
+    /// The worker that the Allocate request came by: it has the ports, and the client stays with it.
     pub(crate) origin: Origin,
     pub(crate) account: Account,
     /// Of the Allocate request that made it: the same again is a retransmission.

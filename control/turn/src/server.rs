@@ -143,10 +143,10 @@ impl Server {
                 if let SocketAddr::V6(remote) = &mut client.remote {
                     remote.set_flowinfo(0);
                 }
-                self.from_client(now, Sender { client, origin }, bytes, outbox)
+                self.client_datagram(now, Sender { client, origin }, bytes, outbox)
             }
             Input::Peer { relay, peer, bytes } => {
-                self.from_peer(now.monotonic, relay, peer, bytes, outbox)
+                self.peer_datagram(now.monotonic, relay, peer, bytes, outbox)
             }
             Input::Timer => Ok(()),
         };

@@ -68,9 +68,9 @@ impl Own {
                 && self.services.contains(&SocketAddr::new(any, address.port())))
     }
 
-    /// Whether the address is one of this host's.
+    /// Whether the address is one of this host's; every loopback address is.
     pub fn is_local(&self, ip: IpAddr) -> bool {
-        self.local.contains(&ip)
+        ip.is_loopback() || self.local.contains(&ip)
     }
 
     /// Whether relay ports are opened on this address.

@@ -36,11 +36,12 @@ fn a_live_relayed_address_is_a_good_peer_and_nothing_else_of_ours_is() {
 
 #[test]
 fn no_rule_allows_a_service_of_ours_or_what_is_no_unicast_address() {
-    let policy = policy(Profile::Lan, &["0.0.0.0/0", "::/0", "127.0.0.1", "198.45.0.1"], &[]);
+    let policy = policy(Profile::Lan, &["0.0.0.0/0", "::/0", "127.0.0.0/8", "198.45.0.1"], &[]);
     for never in [
         "127.0.0.1:9641",
         "198.45.0.1:3478",
         "198.45.0.1:8080",
+        "127.9.9.9:8080",
         "0.0.0.0:5000",
         "0.1.2.3:5000",
         "224.0.0.1:5000",

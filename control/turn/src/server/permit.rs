@@ -6,7 +6,7 @@ use super::{Ask, Server};
 use crate::allocation::{Allocation, Leg};
 use crate::attribute::{ChannelNumber, Family};
 use crate::channel::{CHANNEL_LIFETIME, Channel};
-use crate::outbox::{ChannelRoute, Outbox};
+use crate::outbox::Outbox;
 use crate::permission::PERMISSION_LIFETIME;
 use crate::policy::Refusal;
 use crate::stats::{Reason, Request};
@@ -93,7 +93,7 @@ impl Server {
             published: None,
             inner: self.own.is_relayed(peer),
         };
-        let route = ChannelRoute { origin: ask.sender.origin, ..allocation.route(leg, &channel) };
+        let route = allocation.route(leg, &channel);
         outbox.add_route(&route).map_err(|_| Reason::RoutesFull)?;
         channel.published = Some(route.expires);
 
@@ -102,11 +102,9 @@ impl Server {
             self.stats.channels += 1;
             self.note_own_peer(slot, &channel);
         }
-        if let Some(allocation) = self.allocations.get_mut(slot) {
-            allocation.origin = ask.sender.origin;
-            if let Some(leg) = allocation.leg_mut(family_of(peer)) {
-                leg.channels.put(channel);
-            }
+        let allocation = self.allocations.get_mut(slot);
+        if let Some(leg) = allocation.and_then(|allocation| allocation.leg_mut(family_of(peer))) {
+            leg.channels.put(channel);
         }
         self.permit(slot, peer, ask);
         self.rearm(slot, ask.now);

@@ -17,7 +17,7 @@ impl From<Malformed> for Reason {
 
 impl Server {
     /// `Err`: nothing was sent, for this reason.
-    pub(super) fn from_client(
+    pub(super) fn client_datagram(
         &mut self,
         now: Now,
         sender: Sender,

@@ -69,7 +69,7 @@ impl Server {
 
     /// A peer's datagram: to the client as ChannelData if the peer has a live channel, else as a
     /// Data indication if its address has a live permission.
-    pub(super) fn from_peer(
+    pub(super) fn peer_datagram(
         &mut self,
         now: Duration,
         relay: SocketAddr,

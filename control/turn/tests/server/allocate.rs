@@ -430,7 +430,7 @@ fn a_1_to_1_nat_is_seen_only_inside_messages() {
     assert_eq!(a.permit(&mut lab, &[relay_a]), 0);
     let (mut c, relay_c) = alice(&mut lab, 3);
     assert_eq!(c.permit(&mut lab, &[relay_a]), 0);
-    let data = lab.from_peer(local(relay_c), local(relay_a), b"y").unwrap();
+    let data = lab.by_peer(local(relay_c), local(relay_a), b"y").unwrap();
     let peer = Message::parse(&data).unwrap().xor_peer_address().unwrap();
     assert_eq!(peer, Some(relay_a));
     // And our own traffic that comes back by the NAT is not a client's.

@@ -19,9 +19,9 @@ fn a_binding_publishes_a_route_both_ways_and_a_permission() {
         assert_eq!((route.relay, route.peer, route.inner), (relay, peer, false));
         assert_eq!(route.origin, turn::Origin(5000));
         assert_eq!(lab.channel_data(client(1), 0x4000, b""), Some((relay, peer)));
-        assert_eq!(lab.from_peer(relay, peer, b"abc").unwrap(), b"\x40\x00\x00\x03abc");
+        assert_eq!(lab.by_peer(relay, peer, b"abc").unwrap(), b"\x40\x00\x00\x03abc");
         // Another port of the same address has the permission, and no channel.
-        assert!(lab.from_peer(relay, address("9.9.9.9:1235"), b"abc").unwrap().len() > 20);
+        assert!(lab.by_peer(relay, address("9.9.9.9:1235"), b"abc").unwrap().len() > 20);
     }
 }
 
@@ -136,7 +136,7 @@ fn two_clients_of_one_server_are_forwarded_inside_until_one_goes() {
     assert_eq!(a.bind(&mut lab, 0x4000, relay_b), 0);
     assert_eq!(b.bind(&mut lab, 0x4000, relay_a), 0);
     assert!(lab.wire.routes.values().all(|route| route.inner));
-    assert_eq!(lab.from_peer(relay_b, relay_a, b"x").unwrap(), b"\x40\x00\x00\x01x");
+    assert_eq!(lab.by_peer(relay_b, relay_a, b"x").unwrap(), b"\x40\x00\x00\x01x");
     // The outbox checks that no route is left to a port that closes.
     assert_eq!(b.refresh(&mut lab, 0).code(), 0);
     assert!(lab.wire.routes.is_empty());

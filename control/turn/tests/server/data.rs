@@ -36,16 +36,16 @@ fn a_peers_datagram_becomes_a_data_indication() {
     let peer = address("9.9.9.9:53");
     assert_eq!(user.permit(&mut lab, &[peer]), 0);
     for len in [0, 1, 3, 1200] {
-        let bytes = lab.from_peer(relay, peer, &vec![9; len]).unwrap();
+        let bytes = lab.by_peer(relay, peer, &vec![9; len]).unwrap();
         let message = Message::parse(&bytes).unwrap();
         assert_eq!((message.class(), message.method()), (Class::Indication, Method::DATA));
         assert_eq!(message.xor_peer_address().unwrap(), Some(peer));
         assert_eq!(message.data(), Some(&vec![9; len][..]));
         assert_eq!(message.attributes().count(), 2);
     }
-    assert!(lab.from_peer(relay, peer, &vec![0; 65_500]).is_none());
+    assert!(lab.by_peer(relay, peer, &vec![0; 65_500]).is_none());
     assert_eq!(lab.refused(Reason::PeerTooLarge), 1);
-    assert!(lab.from_peer(address("93.184.216.10:1"), peer, b"x").is_none());
+    assert!(lab.by_peer(address("93.184.216.10:1"), peer, b"x").is_none());
     assert_eq!(lab.refused(Reason::PeerNoAllocation), 1);
 }
 

@@ -132,7 +132,7 @@ impl Lab {
     }
 
     /// A peer's datagram; returns what the client is sent.
-    pub(crate) fn from_peer(
+    pub(crate) fn by_peer(
         &mut self,
         relay: SocketAddr,
         peer: SocketAddr,

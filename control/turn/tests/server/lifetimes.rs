@@ -25,13 +25,13 @@ fn an_allocation_lives_600_seconds() {
         pass(lab, Duration::from_secs(599));
         assert_eq!(user.bind(lab, 0x4000, peer), 0);
         pass(lab, Duration::from_secs(1) - TICK);
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_some());
         assert!(lab.send(client(1), peer, b"x").is_some());
         assert!(lab.wire.route(client(1), 0x4000, lab.now.monotonic).is_some());
         pass(lab, TICK);
         assert!(lab.wire.route(client(1), 0x4000, lab.now.monotonic).is_none());
-        assert!(lab.from_peer(relay, peer, b"x").is_none());
+        assert!(lab.by_peer(relay, peer, b"x").is_none());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_none());
         assert!(lab.send(client(1), peer, b"x").is_none());
         assert_eq!(user.refresh(lab, 600).code(), 437);
@@ -65,13 +65,13 @@ fn a_permission_lives_exactly_300_seconds_from_its_last_refresh() {
         user.refresh(lab, 3600);
         // Data refreshes nothing.
         assert!(lab.send(client(1), peer, b"x").is_some());
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         pass(lab, Duration::from_secs(100) - TICK);
         assert!(lab.send(client(1), peer, b"x").is_some());
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         pass(lab, TICK);
         assert!(lab.send(client(1), peer, b"x").is_none());
-        assert!(lab.from_peer(relay, peer, b"x").is_none());
+        assert!(lab.by_peer(relay, peer, b"x").is_none());
         assert_eq!(user.permit(lab, &[peer]), 0);
         pass(lab, Duration::from_secs(150));
         assert_eq!(user.permit(lab, &[peer]), 0);
@@ -94,16 +94,16 @@ fn a_channel_lives_600_seconds_and_keeps_its_own_peer_admitted() {
         pass(lab, TICK);
         // The permission is over; the channel is not.
         assert!(lab.send(client(1), peer, b"x").is_none());
-        assert!(lab.from_peer(relay, neighbour, b"x").is_none());
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, neighbour, b"x").is_none());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_some());
         pass(lab, Duration::from_secs(300) - TICK);
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_some());
         assert!(lab.wire.route(client(1), 0x4000, lab.now.monotonic).is_some());
         pass(lab, TICK);
         assert!(lab.wire.route(client(1), 0x4000, lab.now.monotonic).is_none());
-        assert!(lab.from_peer(relay, peer, b"x").is_none());
+        assert!(lab.by_peer(relay, peer, b"x").is_none());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_none());
         assert_eq!(user.refresh(lab, 600).code(), 0);
     });
@@ -123,7 +123,7 @@ fn a_channel_cools_five_minutes_and_a_refresh_meanwhile_restores_it() {
         assert_eq!(user.bind(lab, 0x4000, peer), 0);
         assert!(lab.wire.route(client(1), 0x4000, lab.now.monotonic).is_some());
         assert!(lab.channel_data(client(1), 0x4000, b"x").is_some());
-        assert!(lab.from_peer(relay, peer, b"x").is_some());
+        assert!(lab.by_peer(relay, peer, b"x").is_some());
         pass(lab, Duration::from_secs(900));
         assert_eq!(user.bind(lab, 0x4001, peer), 0);
         assert_eq!(user.bind(lab, 0x4000, other), 0);

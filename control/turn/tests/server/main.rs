@@ -1,6 +1,8 @@
 //! The server from outside: datagrams in, datagrams and effects out, under a virtual clock and a
 //! seed. Nothing here looks into the server, save its public counters and views.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod abuse;
 mod allocate;
 mod amplification;

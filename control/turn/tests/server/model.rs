@@ -287,11 +287,11 @@ impl Run {
             0 => address("93.184.216.10:50000"),
             len => relays[self.random.below(len)],
         };
-        let got = self.lab.from_peer(relay, peer, b"data").map(|bytes| match bytes[0] {
+        let got = self.lab.by_peer(relay, peer, b"data").map(|bytes| match bytes[0] {
             0x40..=0x4f => u16::from_be_bytes([bytes[0], bytes[1]]),
             _ => 0,
         });
-        assert_eq!(got, self.model.from_peer(relay, peer), "{peer} to {relay}");
+        assert_eq!(got, self.model.by_peer(relay, peer), "{peer} to {relay}");
     }
 
     fn time(&mut self, secs_max: usize, late: bool) {

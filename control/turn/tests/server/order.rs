@@ -1,7 +1,7 @@
 //! The order of effects: a driver may act on each as it comes.
 
-use turn::ChannelNumber;
 use turn::message::Method;
+use turn::{ChannelNumber, Input, Origin};
 
 use crate::lab::{Lab, address, client};
 use crate::user::{Mode, User, alice};
@@ -53,4 +53,31 @@ fn expiry_removes_routes_before_their_port() {
     lab.wire.take();
     lab.pass_secs(600);
     assert_eq!(names(&lab.wire.take()), ["remove", "close"]);
+}
+
+#[test]
+fn a_client_stays_with_the_worker_that_its_allocate_came_by() {
+    let mut lab = Lab::new();
+    let (mut user, relay) = alice(&mut lab, 1);
+    let bind = |lab: &mut Lab, user: &User, number: u16| {
+        let bytes = user.sign(lab.transaction(), Method::CHANNEL_BIND, |b| {
+            b.channel_number(ChannelNumber::new(number).unwrap());
+            b.xor_peer_address(std::net::SocketAddr::from(([9, 9, 9, 9], number)));
+        });
+        let origin = Origin(number);
+        let input = Input::Client { client: user.client, origin, bytes: &bytes };
+        lab.server.handle(lab.now, input, &mut lab.wire);
+    };
+    bind(&mut lab, &user, 0x4000);
+    bind(&mut lab, &user, 0x4001);
+    assert!(lab.wire.routes.values().all(|route| route.origin == Origin(5000)));
+    assert!(lab.by_peer(relay, address("9.9.9.9:16384"), b"x").is_some());
+    // The outbox checks that what is withdrawn is what was published.
+    assert_eq!(user.refresh(&mut lab, 0).code(), 0);
+}
+
+#[test]
+fn a_server_may_be_moved_to_its_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<turn::Server>();
 }

@@ -12,12 +12,12 @@ fn a_permission_is_for_an_address_whatever_the_port() {
     let mut lab = Lab::new();
     let (mut user, relay) = alice(&mut lab, 1);
     assert!(lab.send(client(1), address("9.9.9.9:7"), b"x").is_none());
-    assert!(lab.from_peer(relay, address("9.9.9.9:7"), b"x").is_none());
+    assert!(lab.by_peer(relay, address("9.9.9.9:7"), b"x").is_none());
     assert_eq!(user.permit(&mut lab, &[address("9.9.9.9:0"), address("9.9.9.9:5")]), 0);
     assert_eq!(lab.server.stats().permissions, 1);
     assert!(lab.send(client(1), address("9.9.9.9:7"), b"x").is_some());
-    assert!(lab.from_peer(relay, address("9.9.9.9:8"), b"x").is_some());
-    assert!(lab.from_peer(relay, address("9.9.9.10:8"), b"x").is_none());
+    assert!(lab.by_peer(relay, address("9.9.9.9:8"), b"x").is_some());
+    assert!(lab.by_peer(relay, address("9.9.9.10:8"), b"x").is_none());
     assert_eq!(lab.refused(Reason::DataNoPermission), 3);
 }
 
@@ -49,7 +49,7 @@ fn both_families_of_a_dual_allocation_have_permissions() {
     assert_eq!(user.permit(&mut lab, &[address("9.9.9.9:1"), address("[2620:fe::9]:1")]), 0);
     assert_eq!(lab.send(client(1), address("9.9.9.9:1"), b"a").unwrap().0, v4);
     assert_eq!(lab.send(client(1), address("[2620:fe::9]:1"), b"b").unwrap().0, v6);
-    assert!(lab.from_peer(v4, address("[2620:fe::9]:1"), b"b").is_none());
+    assert!(lab.by_peer(v4, address("[2620:fe::9]:1"), b"b").is_none());
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_policy_that_denies_more_ends_what_it_denies_at_once() {
     assert_eq!(lab.wire.routes.len(), 1);
     assert!(lab.channel_data(client(1), 0x4000, b"x").is_none());
     assert!(lab.send(client(1), bad, b"x").is_none());
-    assert!(lab.from_peer(relay, bad, b"x").is_none());
+    assert!(lab.by_peer(relay, bad, b"x").is_none());
     assert_eq!(user.bind(&mut lab, 0x4000, bad), 403);
     assert_eq!(user.bind(&mut lab, 0x4000, address("8.8.4.4:1")), 400, "the number cools");
     assert!(lab.channel_data(client(1), 0x4001, b"x").is_some());

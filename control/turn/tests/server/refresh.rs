@@ -96,3 +96,20 @@ fn malformed_refreshes_change_nothing() {
         assert!(answer.signed && lab.wire.ports.contains_key(&relay));
     }
 }
+
+#[test]
+fn a_route_never_outlives_an_allocation_that_is_shorter_than_its_channel() {
+    let minute = std::time::Duration::from_secs(60);
+    let config = crate::lab::config();
+    let config = turn::Config { lifetime_default: minute, lifetime_max: 2 * minute, ..config };
+    let mut lab = Lab::with(config);
+    let (mut user, _) = alice(&mut lab, 1);
+    assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:1")), 0);
+    for (asked, given) in [(600, 120), (1, 60), (90, 90)] {
+        assert_eq!(user.refresh(&mut lab, asked).lifetime(), given);
+        let route = lab.wire.routes[&(client(1), 0x4000)];
+        assert_eq!((route.expires - lab.now.monotonic).as_secs(), u64::from(given));
+    }
+    lab.pass_secs(90);
+    assert!(lab.wire.routes.is_empty() && lab.server.holds_nothing());
+}

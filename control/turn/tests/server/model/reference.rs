@@ -265,7 +265,7 @@ impl Model {
     }
 
     /// How a peer's datagram reaches the client: 0 as a Data indication, or by its channel.
-    pub(crate) fn from_peer(&self, relay: SocketAddr, peer: SocketAddr) -> Option<u16> {
+    pub(crate) fn by_peer(&self, relay: SocketAddr, peer: SocketAddr) -> Option<u16> {
         let mut legs = self.allocations.values().flat_map(|a| a.legs.values());
         let leg = legs.find(|leg| leg.relay == relay)?;
         if self.policy(peer, true) != 0 {
