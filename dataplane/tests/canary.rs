@@ -21,18 +21,18 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
     let route = rig.channel(client.address, listener, "::1", peer.address);
     // given the canary in every buffer, from both sides and in the rings
     for _ in 0..4 {
-        (0..64).for_each(|_| client.put(listener, &channel_data(0x4000, &[CANARY; 4000], 0), None));
+        (0..64).for_each(|_| client.put(listener, &channel_data(0x4000, &[CANARY; 1400], 0), None));
         client.flush();
         assert_eq!(peer.each(64, PATIENCE, |_, _| ()), 64);
-        (0..64).for_each(|_| peer.put(route.relay, &[CANARY; 4000], None));
+        (0..64).for_each(|_| peer.put(route.relay, &[CANARY; 1400], None));
         peer.flush();
         assert_eq!(client.each(64, PATIENCE, |_, _| ()), 64);
         let mut stranger = Host::new("::1");
-        (0..10).for_each(|_| stranger.put(route.relay, &[CANARY; 4000], None));
+        (0..10).for_each(|_| stranger.put(route.relay, &[CANARY; 1400], None));
         stranger.flush();
         assert_eq!(rig.told(10, PATIENCE).len(), 10);
         for _ in 0..10 {
-            rig.plane.to_client(0, listener, client.address, &[CANARY; 4000]);
+            rig.plane.to_client(0, listener, client.address, &[CANARY; 1400]);
         }
         rig.plane.flush();
         assert_eq!(client.each(10, PATIENCE, |_, _| ()), 10);

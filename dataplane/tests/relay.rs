@@ -28,6 +28,8 @@ fn channel_data_crosses_both_ways_in_every_mix_of_families() {
         let got = client.receive_one();
         assert_eq!(got.from, listener);
         assert_eq!(got.bytes, channel_data(0x4000, b"to the client", 0));
+        // counted once they have left
+        rig.until("both are counted", |stats| stats.workers[0].settled() == 2);
         let counters = rig.plane.route_counters(&route);
         assert_eq!((counters.to_peer.packets, counters.to_peer.bytes), (1, 11));
         assert_eq!((counters.to_client.packets, counters.to_client.bytes), (1, 13));
