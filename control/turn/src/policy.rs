@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The control plane asks before any permission or route exists, so a fast tier can never hold a
-//! forbidden route. Servers have failed here again and again: CVE-2020-26262 (0.0.0.0, [::] and
-//! [::1] reached loopback), CVE-2026-27624 (::ffff:127.0.0.1 passed), 6to4 and NAT64 encodings.
+//! forbidden route. Servers have failed here again and again: CVE-2020-26262 (0.0.0.0, `[::]` and
+//! `[::1]` reached loopback), CVE-2026-27624 (`::ffff:127.0.0.1` passed), 6to4 and NAT64 encodings.
 
 use std::net::{IpAddr, SocketAddr};
 
