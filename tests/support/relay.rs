@@ -182,17 +182,21 @@ impl<'a> RelayUnderTest<'a> {
     /// The metrics cannot be read.
     pub fn forwarded_by(&self, tier: &str, direction: Direction) -> Result<u64> {
         let labels = [("tier", tier), ("direction", direction.label())];
-        let mut count = self.metrics()?.sum(FORWARDED, &labels);
-        // The program counts before it forwards, a worker once it has sent its whole batch.
-        while tier != "xdp" {
+        let read = || Ok::<_, anyhow::Error>(self.metrics()?.sum(FORWARDED, &labels));
+        let mut count = read()?;
+        if tier == "xdp" {
+            // The program counts before it forwards.
+            return Ok(count);
+        }
+        // A worker counts once it has sent its whole batch.
+        loop {
             std::thread::sleep(SETTLED);
-            let again = self.metrics()?.sum(FORWARDED, &labels);
+            let again = read()?;
             if again == count {
-                break;
+                return Ok(count);
             }
             count = again;
         }
-        Ok(count)
     }
 
     /// How many packets this relay's tier has forwarded since there were `before`. Waits a while,
