@@ -38,6 +38,17 @@ fn nothing_is_lost_by_xdp_in_the_kernels_stack_on_one_interface() {
     in_lab(Topology::OneArmed, |lab| every_mix_of_families(lab, Tier::Generic));
 }
 
+/// As in a container, whose host knows nothing of XDP.
+#[test]
+fn nothing_is_lost_by_xdp_in_the_kernels_stack_where_the_far_ends_are_plain() {
+    for topology in Topology::ALL {
+        in_lab(topology, |lab| {
+            lab.plain_far_ends()?;
+            every_mix_of_families(lab, Tier::Generic)
+        });
+    }
+}
+
 #[test]
 fn nothing_is_lost_by_sockets() {
     in_lab(Topology::TwoArmed, |lab| every_mix_of_families(lab, Tier::Sockets));

@@ -23,6 +23,8 @@ pub enum Host {
     Relay,
     /// Where peers run.
     Peer,
+    /// What lies between them where the relay has one interface only.
+    Switch,
 }
 
 impl Host {
@@ -31,6 +33,7 @@ impl Host {
             Host::Client => "client",
             Host::Relay => "relay",
             Host::Peer => "peer",
+            Host::Switch => "switch",
         }
     }
 }
@@ -209,6 +212,23 @@ impl Lab {
         let mut all = vec![self.towards_client(), self.towards_peer()];
         all.dedup();
         all
+    }
+
+    /// Makes the far ends of the relay's cables as they are by default, and not as a lab needs them:
+    /// without a program, without GRO. The driver loses then what native XDP sends.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub fn plain_far_ends(&self) -> Result<()> {
+        let far_ends: &[(Host, &str)] = match self.topology {
+            Topology::TwoArmed => &[(Host::Client, "eth0"), (Host::Peer, "eth0")],
+            Topology::OneArmed => &[(Host::Switch, "to-relay")],
+        };
+        for (host, device) in far_ends {
+            self.run(*host, &["ip", "link", "set", "dev", device, "xdpdrv", "off"])?;
+            self.run(*host, &["ethtool", "-K", device, "gro", "off"])?;
+        }
+        Ok(())
     }
 
     /// A command that will run `program` on `host`, with the pid that the caller sees.
