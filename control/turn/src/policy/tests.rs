@@ -50,6 +50,13 @@ fn no_rule_allows_a_service_of_ours_or_what_is_no_unicast_address() {
         "[ff02::1]:5000",
         "9.9.9.9:0",
         "[2002:0909:0909::1]:5000",
+        "[2001::8000:63bf:f6f6:f6f6]:5000",
+        "[::9.9.9.9]:5000",
+        "[::ffff:0:9.9.9.9]:5000",
+        "[64:ff9b::9.9.9.9]:5000",
+        "[64:ff9b:1::9.9.9.9]:5000",
+        "[2a00:2::5efe:9.9.9.9]:5000",
+        "[2a00:2::200:5efe:9.9.9.9]:5000",
     ] {
         assert_eq!(decide(&policy, never), Err(Refusal::Forbidden403), "{never}");
     }
