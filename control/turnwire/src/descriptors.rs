@@ -2,14 +2,20 @@
 
 use crate::sys;
 
-/// Descriptors beside those of relay ports: listeners, wake-ups, maps, admin connections, logs.
+/// Descriptors kept from relay ports: listeners, wake-ups, maps, admin connections, logs.
 const BESIDE: u64 = 256;
 
-/// Raises the limit as far as the process may. What is to be said if it stays too low.
-pub fn raise(max_allocations: usize) -> Option<String> {
+/// Raises the limit as far as the process may. Gives the relay ports that it leaves room for, and
+/// what is to be said if those are fewer than the allocations.
+pub fn raise(max_allocations: usize) -> (usize, Option<String>) {
     match sys::raise_descriptor_limit() {
-        Ok(limit) => warning(limit, max_allocations),
-        Err(error) => Some(format!("the limit of open files could not be raised: {error}")),
+        Ok(limit) => {
+            let ports = usize::try_from(limit.saturating_sub(BESIDE)).unwrap_or(usize::MAX);
+            (ports, warning(limit, max_allocations))
+        }
+        Err(error) => {
+            (usize::MAX, Some(format!("the limit of open files could not be raised: {error}")))
+        }
     }
 }
 

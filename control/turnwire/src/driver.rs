@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use anyhow::{Context, bail};
 use dataplane::kernel::{AttachedInterface, Changes};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -82,6 +83,8 @@ pub struct Driver {
     next_tick: Duration,
     /// The kernel tier has more to look at than one round of it did.
     look_again: bool,
+    /// A worker that is gone.
+    ended_worker: Option<usize>,
 }
 
 /// How a turn ended.
@@ -125,17 +128,22 @@ impl Driver {
             started,
             next_tick: started,
             look_again: false,
+            ended_worker: None,
         })
     }
 
     /// Serves until a signal says to end, then detaches the program and ends the workers.
     ///
     /// # Errors
-    /// The control thread cannot sleep: nothing can go on.
-    pub fn run(mut self) -> io::Result<()> {
+    /// The control thread cannot sleep, or a worker has ended: whoever watches over the process
+    /// should start it anew, rather than that some clients reach nobody.
+    pub fn run(mut self) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(16);
         loop {
             let turn = self.turn();
+            if let Some(worker) = self.ended_worker {
+                bail!("worker {worker} has ended: its clients would reach nobody");
+            }
             let timeout = match turn {
                 Turn::Busy => Duration::ZERO,
                 Turn::Idle => self.until_next(sys::monotonic()),
@@ -143,7 +151,7 @@ impl Driver {
             match self.sleep.poll.poll(&mut events, Some(timeout)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error).context("the control thread cannot sleep"),
             }
             for event in &events {
                 match event.token() {
@@ -201,6 +209,8 @@ impl Driver {
                 let changes = kernel.tick(now.monotonic);
                 self.take_in(changes);
             }
+            let workers = self.outlet.plane.stats().workers;
+            self.ended_worker = workers.iter().position(|worker| !worker.running);
             self.summary.tell(now.monotonic, &self.server, &mut self.outlet);
         }
     }

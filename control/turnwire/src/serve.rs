@@ -15,7 +15,7 @@ use crate::commands::configuration;
 use crate::descriptors;
 use crate::driver::{Driver, Outlet, Sleep};
 use crate::host::Host;
-use crate::plan::Plan;
+use crate::plan::{Plan, ranges};
 use crate::random::System;
 use crate::tier::{self, Tier};
 use crate::{clock, log, sys};
@@ -37,16 +37,18 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     // Before any thread starts: they inherit what is blocked here.
     let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
         .context("signals cannot be taken")?;
-    plan.notes.extend(descriptors::raise(plan.config.max_allocations.value));
+    let (descriptors, note) = descriptors::raise(plan.config.max_allocations.value);
+    plan.notes.extend(note);
 
     let sleep = Sleep::new().context("the control thread cannot sleep")?;
     let waker = sleep.waker();
     let guest = guest(&mut plan)?;
-    let plane = Dataplane::start(plane_config(&plan), Arc::clone(&waker))?;
+    let plane = Dataplane::start(plane_config(&plan, descriptors), Arc::clone(&waker))?;
     let listen = plane.listen_addresses().to_vec();
     let tier = tier::choose(&plan, ports_of(&listen)).map_err(|wrong| anyhow!(wrong))?;
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
+    tell_workers(&plane);
     tell(&plan, &listen, admin, &tier);
     if let Some(guest) = &guest {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
@@ -56,7 +58,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let outlet = Outlet::new(plane, tier.kernel);
     let driver = Driver::new(sleep, signals, questions, server, outlet, about)
         .context("the control thread cannot wait for its events")?;
-    driver.run().context("the control thread cannot go on")?;
+    driver.run()?;
     tracing::info!("ended");
     Ok(())
 }
@@ -71,12 +73,12 @@ fn guest(plan: &mut Plan) -> anyhow::Result<Option<Guest>> {
     Ok(Some(guest))
 }
 
-fn plane_config(plan: &Plan) -> dataplane::Config {
+fn plane_config(plan: &Plan, descriptors: usize) -> dataplane::Config {
     dataplane::Config {
         cores: plan.cores.clone(),
         listen: plan.listen.clone(),
         routes_max: plan.config.max_channels.value,
-        ports_max: ports_max(plan),
+        ports_max: ports_max(plan).min(descriptors),
         ring_len: RING_LEN,
     }
 }
@@ -139,7 +141,6 @@ fn server(plan: Plan, host: &Host, listen: &[SocketAddr], admin: Option<SocketAd
 }
 
 fn about(plan: &Plan, plane: &Dataplane, tier: &Tier) -> About {
-    let workers = 0..plane.worker_count();
     About {
         tier: tier.name,
         interfaces: tier
@@ -147,10 +148,22 @@ fn about(plan: &Plan, plane: &Dataplane, tier: &Tier) -> About {
             .iter()
             .map(|one| (one.name.clone(), one.mode.to_string()))
             .collect(),
-        cores: workers.map(|worker| plan.cores.get(worker).copied()).collect(),
+        cores: plane.workers().map(|worker| worker.core.filter(|_| worker.pinned)).collect(),
         allocations_max: plan.config.max_allocations.value,
         channels_max: plan.config.max_channels.value,
         relay_ports: plan.ports_per_ip() * plan.relay_ips.len(),
+    }
+}
+
+/// Logs where the workers run.
+fn tell_workers(plane: &Dataplane) {
+    let workers: Vec<_> = plane.workers().collect();
+    let cores: Vec<usize> = workers.iter().filter_map(|worker| worker.core).collect();
+    let buffers = workers.iter().map(|worker| worker.listener_buffers.receive).min();
+    let receive_buffer_bytes = buffers.unwrap_or(0);
+    tracing::info!(count = workers.len(), cores = ranges(&cores), receive_buffer_bytes, "workers");
+    for core in workers.iter().filter(|worker| !worker.pinned).filter_map(|worker| worker.core) {
+        tracing::warn!(core, "a worker could not be pinned to its core");
     }
 }
 
