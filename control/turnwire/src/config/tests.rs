@@ -164,7 +164,8 @@ fn a_bad_flag_is_told_by_the_flags_name() {
         (
             "xdp-mode",
             "generic",
-            "--xdp-mode: \"generic\" needs the interfaces that carry the fast path: add --xdp IFACE, or leave xdp-mode out",
+            "--xdp-mode: \"generic\" needs the interfaces that carry the fast path: add \
+             --xdp IFACE, or leave xdp-mode out",
         ),
     ] {
         let problems = from_flag(key, value).expect_err("a problem");

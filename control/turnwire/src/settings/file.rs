@@ -194,7 +194,8 @@ mod tests {
             ),
             (
                 "[tls]\nport = 1\n",
-                "turnwire.toml:1: tls: there are no sections; write the keys at the top of the file",
+                "turnwire.toml:1: tls: there are no sections; write the keys at the top of the \
+                 file",
             ),
         ] {
             assert_eq!(problems(text), message);
