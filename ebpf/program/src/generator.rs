@@ -34,21 +34,21 @@ pub fn generate(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn next(frame: &mut Xdp, run: &mut Run) -> Option<u32> {
     let count = run.sent[0] + run.sent[1] + run.skipped;
-    // The clock costs as much as all the rest: where nothing is paced, look at it now and then.
-    if run.pace != 0 || count % 64 == 0 {
+    // The clock costs as much as all the rest: it is read when all that was due has been sent, and
+    // where nothing is paced now and then.
+    if count >= run.due {
         let now = unsafe { bpf_ktime_get_ns() };
         if now < run.start || now >= run.end {
             return None;
         }
-        if run.pace != 0 {
-            let due = ((now - run.start) * run.pace) >> 32;
-            if count >= due {
-                return None;
-            }
-            if due - count > BURST {
-                run.skipped += due - count - BURST;
-            }
+        let due = if run.pace == 0 { count + BURST } else { ((now - run.start) * run.pace) >> 32 };
+        if count >= due {
+            return None;
         }
+        if due - count > BURST {
+            run.skipped += due - count - BURST;
+        }
+        run.due = due;
         run.last = now;
     }
     let to_client = run.ways == 2 || (run.ways == 3 && run.way == 1);

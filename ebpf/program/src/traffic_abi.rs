@@ -1,5 +1,6 @@
 //! What the benchmarks' traffic programs share with userspace. Compiled into both: userspace
 //! includes this file by its path.
+#![allow(dead_code, unreachable_pub, reason = "each side uses what it needs")]
 //!
 //! A frame of the generator, in front of the relay:
 //!
@@ -84,7 +85,9 @@ pub struct Run {
     pub sent: [u64; WAYS],
     /// Due, but so late that sending them would have been a burst.
     pub skipped: u64,
-    /// When the last was sent.
+    /// How many are due, sent and skipped ones included, as of `last`.
+    pub due: u64,
+    /// When the clock was last read and something was due.
     pub last: u64,
     /// The flow whose turn it is.
     pub flow: u64,
@@ -105,5 +108,5 @@ pub struct Seen {
 }
 
 const _: () = assert!(size_of::<Template>() == 72);
-const _: () = assert!(size_of::<Run>() == 88);
+const _: () = assert!(size_of::<Run>() == 96);
 const _: () = assert!(size_of::<Seen>() == 32);
