@@ -15,7 +15,7 @@ use crate::route::{Route, TableFull};
 use crate::stats::RouteCounters;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::table::{Entry, Geometry, Table, Writer};
+use wire::table::{ENTRIES_MAX, Entry, Geometry, Table, Writer};
 use wire::{Endpoint, Key, PortUse, Tables, Tuple};
 
 pub(crate) use memory::RouteTable;
@@ -31,13 +31,14 @@ impl RouteWriter {
     /// An empty table for `routes_max` channels. Fails when the operating system gives no
     /// randomness for the table's secret.
     pub(crate) fn new(routes_max: usize) -> Result<Self, getrandom::Error> {
-        let routes_max = routes_max.clamp(1, 1 << 28);
+        let routes_max = routes_max.clamp(1, ENTRIES_MAX as usize / 2);
+        let entries = 2 * routes_max as u32;
         let mut secret = [0; wire::table::HASH_WORDS];
         for word in &mut secret {
             *word = getrandom::u64()?;
         }
-        let buckets = Geometry::buckets_for(2 * routes_max as u32).into();
-        let table = Arc::new(RouteTable::new(Geometry { buckets, secret }));
+        let buckets = Geometry::buckets_for(entries).into();
+        let table = Arc::new(RouteTable::new(Geometry { buckets, secret }, entries));
         let writer = Writer::new(table.memory());
         Ok(Self { table, writer, routes_max })
     }
@@ -137,12 +138,12 @@ impl Table for View<'_> {
         *self.table.geometry()
     }
     #[inline(always)]
-    fn tags(&self, bucket: u32) -> u64 {
-        self.table.memory().tags(bucket)
+    fn bucket(&self, number: u32) -> [u64; 2] {
+        self.table.memory().bucket(number)
     }
     #[inline(always)]
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        self.table.entries().get(index as usize)
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.table.entries().get(number as usize)
     }
     #[inline(always)]
     fn moves(&self) -> u64 {

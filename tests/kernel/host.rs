@@ -1,9 +1,8 @@
 //! The twin: the same functions as in the kernel, over frames and tables in the test's memory.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 
-use wire::table::{Entry, Geometry, LANES, Memory, Table, Writer};
+use wire::table::{Bucket, Entry, Geometry, Memory, Table, Writer};
 use wire::{
     Counters, Direction, Frame, Hop, Ingress, Key, Network, Plain, PortUse, Reason, Tables,
 };
@@ -23,11 +22,11 @@ impl Host {
     pub(crate) fn new(world: &World) -> Self {
         let buckets = Geometry::buckets_for(1024);
         let geometry = Box::leak(Box::new(Geometry { secret: [77; 11], buckets: buckets.into() }));
-        let tags = (0..buckets).map(|_| AtomicU64::default()).collect::<Vec<_>>();
-        let entries = (0..buckets * LANES).map(|_| Entry::default()).collect::<Vec<_>>();
+        let index = (0..buckets).map(|_| Bucket::default()).collect::<Vec<_>>();
+        let entries = (0..1024).map(|_| Entry::default()).collect::<Vec<_>>();
         let memory = Memory {
             geometry,
-            tags: tags.leak(),
+            index: index.leak(),
             entries: entries.leak(),
             moves: Box::leak(Box::default()),
         };
@@ -80,11 +79,11 @@ impl Table for Host {
     fn geometry(&self) -> Geometry {
         self.memory.geometry()
     }
-    fn tags(&self, bucket: u32) -> u64 {
-        self.memory.tags(bucket)
+    fn bucket(&self, number: u32) -> [u64; 2] {
+        self.memory.bucket(number)
     }
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        self.memory.entries.get(index as usize)
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.memory.entries.get(number as usize)
     }
 }
 

@@ -7,7 +7,7 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use wire::table::{Entry, Geometry, HASH_WORDS, LANES, Memory, Writer};
+use wire::table::{Entry, Geometry, HASH_WORDS, Memory, Writer};
 use wire::{Counters, HOPS_MAX, HopCell};
 
 use crate::world::{INGRESS, Outcome, Relay, World};
@@ -40,8 +40,8 @@ impl Program {
         let words: [u64; HASH_WORDS + 1] = zerocopy::transmute!(*geometry);
         let mut ebpf = EbpfLoader::new()
             .override_global("GEOMETRY", &words[..], true)
-            .map_max_entries("TAGS", buckets)
-            .map_max_entries("ENTRIES", buckets * LANES)
+            .map_max_entries("INDEX", buckets)
+            .map_max_entries("ENTRIES", 1024)
             .map_max_entries("LINKS", 16)
             .load(OBJECT)
             .context("this test loads BPF programs: it needs root")?;
@@ -49,8 +49,8 @@ impl Program {
         relay.load().context("the verifier refused the program")?;
         let memory = Memory {
             geometry,
-            tags: mapped(&ebpf, "TAGS", buckets as usize)?,
-            entries: mapped::<Entry>(&ebpf, "ENTRIES", (buckets * LANES) as usize)?,
+            index: mapped(&ebpf, "INDEX", buckets as usize)?,
+            entries: mapped::<Entry>(&ebpf, "ENTRIES", 1024)?,
             moves: Box::leak(Box::default()),
         };
         let mut program = Self {

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 use wire::HopCell;
-use wire::table::Entry;
+use wire::table::{Bucket, Entry};
 
 /// What the kernel says a map costs, in bytes; 0 where it does not say.
 pub(crate) fn memory_bytes(map: BorrowedFd<'_>) -> u64 {
@@ -34,6 +34,8 @@ pub(crate) unsafe trait Shared {}
 unsafe impl Shared for AtomicU64 {}
 // SAFETY: `#[repr(C)]`, four of them.
 unsafe impl Shared for HopCell {}
+// SAFETY: `#[repr(C)]`, two of them.
+unsafe impl Shared for Bucket {}
 // SAFETY: `#[repr(C)]`, sixteen of them.
 unsafe impl Shared for Entry {}
 

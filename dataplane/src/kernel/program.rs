@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use wire::table::{Entry, Geometry, HASH_WORDS, LANES};
+use wire::table::{Bucket, ENTRIES_MAX, Entry, Geometry, HASH_WORDS};
 use wire::{Counters, HOPS_MAX, HopCell};
 
 use super::clock::{Clock, Reading, jiffy_nanoseconds};
@@ -43,7 +43,7 @@ pub(crate) struct Program {
 /// Memory that is written by others.
 pub(crate) struct Tables {
     pub(crate) geometry: Geometry,
-    pub(crate) tags: Mapping<AtomicU64>,
+    pub(crate) index: Mapping<Bucket>,
     pub(crate) entries: Mapping<Entry>,
     pub(crate) hops: Mapping<HopCell>,
 }
@@ -54,15 +54,16 @@ impl Program {
         routes_max: usize,
         index_max: u32,
     ) -> Result<(Program, Tables), AttachError> {
-        let geometry = geometry(routes_max)?;
+        let entries = entries(routes_max);
+        let geometry = geometry(entries)?;
         let buckets = geometry.buckets as u32;
         let indexes = index_max.saturating_add(1).saturating_mul(2).max(LINK_INDEXES_MIN);
         let words: [u64; HASH_WORDS + 1] = zerocopy_words(&geometry);
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("GEOMETRY", &words, true)
-            .map_max_entries("TAGS", buckets)
-            .map_max_entries("ENTRIES", buckets * LANES)
+            .map_max_entries("INDEX", buckets)
+            .map_max_entries("ENTRIES", entries)
             .map_max_entries("LINKS", indexes)
             .load(OBJECT)
             .map_err(refused)?;
@@ -72,8 +73,8 @@ impl Program {
         let memory_bytes = ebpf.maps().filter_map(|(_, map)| fd(map)).map(memory_bytes).sum();
         let tables = Tables {
             geometry,
-            tags: mapping(&ebpf, "TAGS", buckets as usize)?,
-            entries: mapping(&ebpf, "ENTRIES", (buckets * LANES) as usize)?,
+            index: mapping(&ebpf, "INDEX", buckets as usize)?,
+            entries: mapping(&ebpf, "ENTRIES", entries as usize)?,
             hops: mapping(&ebpf, "HOPS", HOPS_MAX)?,
         };
         let program = Program {
@@ -176,15 +177,18 @@ impl Program {
     }
 }
 
-/// The size of the table, and a secret of its own.
-fn geometry(routes_max: usize) -> Result<Geometry, AttachError> {
+/// Two entries a channel, as far as they can be numbered.
+fn entries(routes_max: usize) -> u32 {
+    2 * routes_max.clamp(1, ENTRIES_MAX as usize / 2) as u32
+}
+
+/// The size of the index, and a secret of its own.
+fn geometry(entries: u32) -> Result<Geometry, AttachError> {
     let mut secret = [0; HASH_WORDS];
     for word in &mut secret {
         let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()));
         *word = random.map_err(AttachError::system("drawing the route table's secret"))?;
     }
-    // Two entries a channel. Beyond 2^28 channels the map would not fit 32 bits.
-    let entries = 2 * routes_max.clamp(1, 1 << 28) as u32;
     Ok(Geometry { secret, buckets: Geometry::buckets_for(entries).into() })
 }
 

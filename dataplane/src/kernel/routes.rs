@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 
-use wire::table::{Entry, Geometry, Memory, Writer};
+use wire::table::{Bucket, Entry, Geometry, Memory, Writer};
 use wire::{Endpoint, Key, Tuple};
 
 use super::clock::Clock;
@@ -25,9 +25,9 @@ type Channel = (SocketAddr, SocketAddr, u16);
 /// The program's route table: its only writer.
 pub(crate) struct Routes {
     geometry: Geometry,
-    tags: Mapping<AtomicU64>,
+    index: Mapping<Bucket>,
     entries: Mapping<Entry>,
-    /// The program does not look for this: to it, a moved entry is a missing one for a moment.
+    /// The program does not look for this: to it, a moved slot is a missing one for a moment.
     moves: AtomicU64,
     writer: Writer,
     published: HashMap<Channel, Route>,
@@ -40,16 +40,17 @@ impl Routes {
     /// A table over memory that is all zero.
     pub(crate) fn new(
         geometry: Geometry,
-        tags: Mapping<AtomicU64>,
+        index: Mapping<Bucket>,
         entries: Mapping<Entry>,
         routes_max: usize,
     ) -> Routes {
         let moves = AtomicU64::new(0);
-        let memory = Memory { geometry: &geometry, tags: &tags, entries: &entries, moves: &moves };
+        let memory =
+            Memory { geometry: &geometry, index: &index, entries: &entries, moves: &moves };
         let writer = Writer::new(memory);
         Routes {
             geometry,
-            tags,
+            index,
             entries,
             moves,
             writer,
@@ -163,8 +164,8 @@ impl Routes {
 
     fn write(&mut self, route: &Route, network: &Network, clock: &Clock) -> Result<(), TableFull> {
         for (key, entry) in entries(route, network, clock) {
-            let Routes { geometry, tags, entries, moves, writer, .. } = self;
-            let memory = Memory { geometry, tags, entries, moves };
+            let Routes { geometry, index, entries, moves, writer, .. } = self;
+            let memory = Memory { geometry, index, entries, moves };
             writer.insert(memory, &key, &entry).map_err(|_| TableFull)?;
         }
         Ok(())
@@ -172,14 +173,14 @@ impl Routes {
 
     fn take_out(&mut self, route: &Route) {
         for key in keys(route) {
-            let Routes { geometry, tags, entries, moves, writer, .. } = self;
-            writer.remove(Memory { geometry, tags, entries, moves }, &key);
+            let Routes { geometry, index, entries, moves, writer, .. } = self;
+            writer.remove(Memory { geometry, index, entries, moves }, &key);
         }
     }
 
     fn memory(&self) -> Memory<'_> {
-        let Routes { geometry, tags, entries, moves, .. } = self;
-        Memory { geometry, tags, entries, moves }
+        let Routes { geometry, index, entries, moves, .. } = self;
+        Memory { geometry, index, entries, moves }
     }
 }
 

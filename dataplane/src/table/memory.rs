@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "zeroed memory that costs nothing until it is used")]
 
 use std::sync::atomic::AtomicU64;
-use wire::table::{Entry, Geometry, LANES, Memory};
+use wire::table::{Bucket, Entry, Geometry, Memory};
 
 /// A route table that the workers read.
 ///
@@ -10,20 +10,20 @@ use wire::table::{Entry, Geometry, LANES, Memory};
 /// were ever stored in it.
 pub(crate) struct RouteTable {
     geometry: Geometry,
-    tags: Box<[AtomicU64]>,
+    index: Box<[Bucket]>,
     entries: Box<[Entry]>,
     moves: AtomicU64,
 }
 
 impl RouteTable {
-    /// An empty table.
-    pub(crate) fn new(geometry: Geometry) -> Self {
+    /// An empty table of so many entries.
+    pub(crate) fn new(geometry: Geometry, entries: u32) -> Self {
         let buckets = geometry.buckets as usize;
-        // SAFETY: an `AtomicU64` whose bytes are zero is a valid 0.
-        let tags = unsafe { Box::new_zeroed_slice(buckets).assume_init() };
+        // SAFETY: a `Bucket` is two `AtomicU64`, whose bytes may all be zero.
+        let index = unsafe { Box::new_zeroed_slice(buckets).assume_init() };
         // SAFETY: an `Entry` is 16 `AtomicU64` and nothing else; see its size assertion.
-        let entries = unsafe { Box::new_zeroed_slice(buckets * LANES as usize).assume_init() };
-        Self { geometry, tags, entries, moves: AtomicU64::new(0) }
+        let entries = unsafe { Box::new_zeroed_slice(entries as usize).assume_init() };
+        Self { geometry, index, entries, moves: AtomicU64::new(0) }
     }
 
     /// The table as its writer and its readers take it.
@@ -31,7 +31,7 @@ impl RouteTable {
     pub(crate) fn memory(&self) -> Memory<'_> {
         Memory {
             geometry: &self.geometry,
-            tags: &self.tags,
+            index: &self.index,
             entries: &self.entries,
             moves: &self.moves,
         }
@@ -51,6 +51,6 @@ impl RouteTable {
 
     /// Bytes of address space that the table takes; less is resident.
     pub(crate) fn size(&self) -> usize {
-        size_of_val(&*self.tags) + size_of_val(&*self.entries)
+        size_of_val(&*self.index) + size_of_val(&*self.entries)
     }
 }

@@ -8,12 +8,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 use core::ptr::read_volatile;
-use wire::table::{Entry, Geometry, HASH_WORDS, Table};
+use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Table};
 use wire::{Counters, Forward, Hop, HopCell, Ingress, Network, PortUse, Reason, Tables};
 
-/// Tag words of the route table, one per bucket. The control thread writes them through a mapping.
+/// Index of the route table. The control thread writes it through a mapping.
 #[map]
-static TAGS: Array<u64> = Array::with_max_entries(4, BPF_F_MMAPABLE);
+static INDEX: Array<Bucket> = Array::with_max_entries(4, BPF_F_MMAPABLE);
 /// Entries of the route table.
 #[map]
 static ENTRIES: Array<Entry> = Array::with_max_entries(16, BPF_F_MMAPABLE);
@@ -47,13 +47,13 @@ impl Table for Maps {
     }
 
     #[inline(always)]
-    fn tags(&self, bucket: u32) -> u64 {
-        TAGS.get_ptr(bucket).map_or(0, |tags| unsafe { read_volatile(tags) })
+    fn bucket(&self, number: u32) -> [u64; 2] {
+        INDEX.get(number).map_or([0; 2], Bucket::load)
     }
 
     #[inline(always)]
-    fn entry(&self, index: u32) -> Option<&Entry> {
-        ENTRIES.get(index)
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        ENTRIES.get(number)
     }
 }
 

@@ -67,6 +67,12 @@ impl Tuple {
     }
 }
 
+/// The same for all of a flow, and unlikely to be another's (RFC 6437 section 3).
+fn flow_label(tuple: &Tuple) -> u32 {
+    let (src, dst) = (u32::from(tuple.src.port.get()), u32::from(tuple.dst.port.get()));
+    (src << 4 ^ dst) & 0xf_ffff
+}
+
 /// How datagrams leave: one cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(8))]
@@ -128,7 +134,7 @@ impl Route {
             flags: if v4 { Self::V4 } else { 0 },
             zero: 0,
             port_id: 0,
-            flow_label: 0,
+            flow_label: flow_label(&new),
         }
     }
 

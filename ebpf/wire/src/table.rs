@@ -4,15 +4,16 @@
 //! the workers (the process's own memory). The control thread is the only writer of either.
 //!
 //! ```text
-//! tags     one word per bucket:   | tag 3 | tag 2 | tag 1 | tag 0 |   16 bits each, 0 = free
-//! entries  four per bucket, 128 bytes each:
+//! index    buckets of four slots:  | mark (10 bits) | number of the entry (22 bits) |   0 = free
+//! entries  128 bytes each, taken from the front:
 //!          line 0   sequence (8) | key (40) | packets (8) | bytes (8)
 //!          line 1   route (64)
 //! ```
 //!
-//! A key has two candidate buckets; a lookup reads at most two tag words, which stay in a near
-//! cache, and then the one entry whose tag agrees: two adjacent cache lines. There is no chain to
-//! follow and nothing grows: a key that finds no free place is refused with [`Full`].
+//! A key has two candidate buckets; a lookup reads at most two of them, which stay in a near cache,
+//! and then the one entry whose mark agrees: two adjacent cache lines. There is no chain to follow
+//! and nothing grows: a key that finds no free place is refused with [`Full`]. Entries lie close
+//! together, so that few routes touch few pages, and never move; only slots do.
 //!
 //! Readers copy a route out under its sequence number (odd: being written), so that a reader never
 //! acts on half an update, and never on an entry that was given to another flow meanwhile. This
@@ -22,9 +23,9 @@ mod geometry;
 mod read;
 mod write;
 
-pub use geometry::{Geometry, HASH_WORDS, LANES, Place};
+pub use geometry::{ENTRIES_MAX, Geometry, HASH_WORDS, LANES, Place};
 pub use read::{Found, Miss, Table, lookup};
-pub use write::{Full, Memory, Writer};
+pub use write::{Bucket, Full, Memory, Writer};
 
 use crate::word::{load, store};
 use core::sync::atomic::AtomicU64;

@@ -3,8 +3,14 @@
 use crate::Key;
 use zerocopy::{Immutable, IntoBytes};
 
-/// Entries in a bucket: as many tags as fit in a word.
-pub const LANES: u32 = 4;
+/// Slots in a bucket, each of 32 bits.
+pub const LANES: usize = 4;
+
+/// Entries that a slot can number.
+pub const ENTRIES_MAX: u32 = 1 << ENTRY_BITS;
+
+/// Bits of a slot that number the entry; the others are the mark.
+const ENTRY_BITS: u32 = 22;
 
 /// Words of secret key that the hash takes.
 pub const HASH_WORDS: usize = 11;
@@ -19,13 +25,32 @@ pub struct Geometry {
     pub buckets: u64,
 }
 
-/// The two buckets where a key may be, and the tag that marks it there.
+/// The two buckets where a key's slot may be, and the mark that it bears there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// First choice, then second; they may be the same.
     pub buckets: [u32; 2],
-    /// Never 0.
-    pub tag: u16,
+    /// 10 bits, never 0.
+    pub mark: u32,
+}
+
+impl Place {
+    /// The slot of entry `number`.
+    pub(super) fn slot(&self, number: u32) -> u32 {
+        self.mark << ENTRY_BITS | number
+    }
+
+    /// The number of the entry in `slot`, if it bears this mark.
+    #[inline(always)]
+    pub(super) fn entry(&self, slot: u32) -> Option<u32> {
+        if slot >> ENTRY_BITS == self.mark { Some(entry_number(slot)) } else { None }
+    }
+}
+
+/// The number of the entry in `slot`.
+#[inline(always)]
+pub(super) fn entry_number(slot: u32) -> u32 {
+    slot & (ENTRIES_MAX - 1)
 }
 
 impl Geometry {
@@ -56,7 +81,7 @@ impl Geometry {
         Place {
             buckets: [self.bucket(first), self.bucket(second)],
             // from bits that neither bucket's number depends on much
-            tag: (first ^ second >> 16) as u16 | 1,
+            mark: (first ^ second >> 16) as u32 & 0x3fe | 1,
         }
     }
 

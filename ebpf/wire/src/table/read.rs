@@ -7,12 +7,12 @@ use crate::{Key, Route, word::load};
 pub trait Table {
     /// Size and secret.
     fn geometry(&self) -> Geometry;
-    /// The tag word of a bucket; 0 beyond the end.
-    fn tags(&self, bucket: u32) -> u64;
-    /// An entry, [`LANES`] per bucket.
-    fn entry(&self, index: u32) -> Option<&Entry>;
-    /// Counts up by one before and after an entry changes its place. A table that does not offer
-    /// it may miss an entry in that moment.
+    /// The four slots of a bucket, two in a word; 0 beyond the end.
+    fn bucket(&self, number: u32) -> [u64; 2];
+    /// An entry.
+    fn entry(&self, number: u32) -> Option<&Entry>;
+    /// Counts up by one before and after a slot changes its place. A table that does not offer
+    /// it may miss a route in that moment.
     #[inline(always)]
     fn moves(&self) -> u64 {
         0
@@ -33,7 +33,7 @@ pub struct Found<'t> {
 pub enum Miss {
     /// No such key.
     Absent,
-    /// The entry was being written or moved: look again, or leave the datagram to a slower tier.
+    /// The entry was being written, or its slot moved: look again, or leave the datagram to a slower tier.
     Busy,
 }
 
@@ -43,14 +43,14 @@ pub fn lookup<'t, T: Table>(table: &'t T, key: &Key) -> Result<Found<'t>, Miss> 
     let moves = table.moves();
     let place = table.geometry().place(key);
     // The second bucket is looked at in the same loop, so that this code stands once.
-    let (mut bucket, mut tags) = (place.buckets[0], table.tags(place.buckets[0]));
+    let mut slots = table.bucket(place.buckets[0]);
     let mut lane = 0;
     while lane < 2 * LANES {
         if lane == LANES {
-            (bucket, tags) = (place.buckets[1], table.tags(place.buckets[1]));
+            slots = table.bucket(place.buckets[1]);
         }
-        if tags as u16 == place.tag
-            && let Some(entry) = table.entry(bucket * LANES + lane % LANES)
+        if let Some(number) = place.entry(slots[0] as u32)
+            && let Some(entry) = table.entry(number)
         {
             let sequence = load(&entry.sequence);
             ordered();
@@ -58,7 +58,7 @@ pub fn lookup<'t, T: Table>(table: &'t T, key: &Key) -> Result<Found<'t>, Miss> 
                 return entry.copy(sequence);
             }
         }
-        tags >>= 16;
+        slots = [slots[0] >> 32 | slots[1] << 32, slots[1] >> 32];
         lane += 1;
     }
     ordered();
