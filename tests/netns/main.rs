@@ -6,6 +6,7 @@ mod expiry;
 mod host_traffic;
 mod isolation;
 mod lifecycle;
+mod memory;
 mod mtu;
 mod neighbours;
 mod no_loss;

@@ -55,3 +55,20 @@ pub fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Lets this process open `wanted` descriptors.
+///
+/// # Errors
+/// The hard limit is lower: raise it with `ulimit -Hn`.
+pub fn raise_descriptor_limit(wanted: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills a structure that lives through the call.
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    anyhow::ensure!(read == 0, std::io::Error::last_os_error());
+    anyhow::ensure!(limit.rlim_max >= wanted, "ulimit -Hn is {}, not {wanted}", limit.rlim_max);
+    limit.rlim_cur = limit.rlim_cur.max(wanted);
+    // SAFETY: as above, only read.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    anyhow::ensure!(set == 0, std::io::Error::last_os_error());
+    Ok(())
+}

@@ -152,6 +152,11 @@ impl<'a> RelayUnderTest<'a> {
         self.tier
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Where this relay has its metrics.
     pub fn admin(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 9641))
