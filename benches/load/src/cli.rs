@@ -1,0 +1,320 @@
+//! The command line, and what it means.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::mix::Mix;
+use crate::options::{Mode, Options, PeerSide};
+use crate::plan::Shape;
+use crate::server::{Login, Transport, Uri};
+
+const SECRETS_HELP: &str = "\
+Secrets:
+  Flags appear in process lists. TURNWIRE_LOAD_PASSWORD and TURNWIRE_LOAD_AUTH_SECRET do not.
+
+Exit status:
+  0 when it was measured as asked, also when Ctrl-C ended it early; 1 when something failed. What
+  was measured until then is written all the same.";
+
+/// Measures TURN relays: datagrams a second, loss and latency, over the public protocol.
+#[derive(Debug, Parser)]
+#[command(name = "turnwire-load", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send at one rate for some time
+    #[command(after_help = SECRETS_HELP)]
+    Run(Box<RunArgs>),
+}
+
+/// The flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Datagrams a second, both directions together, or max
+    #[arg(long, value_name = "PPS|max", default_value = "10000")]
+    pub(crate) rate: Rate,
+    /// How long to send
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = secs)]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// The server, and who we are.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// The server: turn:HOST[:PORT][?transport=udp|tcp], turns:HOST[:PORT] or HOST[:PORT]
+    #[arg(long, value_name = "URI")]
+    pub(crate) server: Uri,
+    /// User
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The user's password
+    #[arg(long, value_name = "PASSWORD")]
+    pub(crate) password: Option<String>,
+    /// The server's REST secret, from which time-limited credentials are made
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) auth_secret: Option<String>,
+    /// How to talk to the server [default: as the URI says, else udp]
+    #[arg(long, value_name = "udp")]
+    pub(crate) transport: Option<Transport>,
+    /// Address of this host that clients use [default: the kernel's choice]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) local_ip: Option<IpAddr>,
+    /// Allocations with requests under way at once
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: u16,
+    /// The server's process, for its CPU time [default: the one that listens there, if it is here]
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// What is sent.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Allocations
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) allocations: usize,
+    /// Channels of each allocation (in mode send: peers)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) channels_per_allocation: usize,
+    /// Payload in bytes, 20 to 9000: one, a list (20,160,1160), or a list by weight (160:8,1160:2)
+    #[arg(long, value_name = "BYTES|MIX", default_value = "160")]
+    pub(crate) payload: Mix,
+    /// Which way
+    #[arg(long, value_enum, default_value_t = Way::ToPeer)]
+    pub(crate) direction: Way,
+    /// How clients wrap data
+    #[arg(long, value_enum, default_value_t = Mode::Channel)]
+    pub(crate) mode: Mode,
+    /// Between relayed addresses of the server, in place of peers
+    #[arg(long)]
+    pub(crate) relay_to_relay: bool,
+    /// Address at which this process opens its own peers [default: as the clients']
+    #[arg(long, value_name = "ADDR", conflicts_with = "relay_to_relay")]
+    pub(crate) peer_ip: Option<IpAddr>,
+    /// Threads that send
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) senders: u16,
+    /// Threads that receive
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) receivers: u16,
+    /// Cores to pin the senders, then the receivers to
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+    /// Wait for what is due by spinning: more precise, and takes a core
+    #[arg(long)]
+    pub(crate) spin: bool,
+    /// Let the kernel carry trains of datagrams (UDP_SEGMENT, UDP_GRO): on loopback and veth the
+    /// relay then sees trains too, which flatters it
+    #[arg(long)]
+    pub(crate) offload: bool,
+    /// How long to wait, at most, for what is under way at the end
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = secs)]
+    pub(crate) drain: Duration,
+}
+
+/// Where the result goes.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Write the result as JSON; - is standard output, in place of the summary
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// What comparisons call this result [default: the server]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+    /// No progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Directions, as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// From clients to peers.
+    ToPeer,
+    /// From peers to clients.
+    ToClient,
+    /// Half each.
+    Both,
+}
+
+impl Way {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Way::ToPeer => "to-peer",
+            Way::ToClient => "to-client",
+            Way::Both => "both",
+        }
+    }
+}
+
+/// Datagrams a second, or as many as go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(pub(crate) Option<f64>);
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        if text == "max" {
+            return Ok(Rate(None));
+        }
+        match text.replace([',', '_'], "").parse::<f64>() {
+            Ok(rate) if (0.1..=1e9).contains(&rate) => Ok(Rate(Some(rate))),
+            _ => Err("a rate is max, or between 0.1 and 1,000,000,000 a second".to_owned()),
+        }
+    }
+}
+
+/// Seconds, with a fraction.
+pub(crate) fn secs(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.01..=864_000.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
+        _ => Err("seconds are between 0.01 and 864,000".to_owned()),
+    }
+}
+
+impl ServerArgs {
+    /// The transport: the flag's, else the URI's, else UDP.
+    pub(crate) fn transport(&self) -> Result<Transport> {
+        match (self.transport, self.server.transport) {
+            (Some(flag), Some(uri)) if flag != uri => {
+                bail!("--transport {flag} is not what {} says", self.server)
+            }
+            (flag, uri) => Ok(flag.or(uri).unwrap_or(Transport::Udp)),
+        }
+    }
+
+    pub(crate) fn login(&self, unix: Duration) -> Result<Login> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let flags = self.password.is_some() || self.auth_secret.is_some();
+        let password = self.password.clone();
+        let password = password.or_else(|| variable("TURNWIRE_LOAD_PASSWORD").filter(|_| !flags));
+        let secret = self.auth_secret.clone();
+        let secret = secret.or_else(|| variable("TURNWIRE_LOAD_AUTH_SECRET").filter(|_| !flags));
+        Login::of(self.user.as_deref(), password.as_deref(), secret.as_deref(), unix)
+    }
+}
+
+impl LoadArgs {
+    /// Everything that is understood without asking the server.
+    pub(crate) fn options(&self, server: &ServerArgs, unix: Duration) -> Result<Options> {
+        let shape = Shape {
+            allocations: self.allocations,
+            channels: self.channels_per_allocation,
+            to_peer: self.direction != Way::ToClient,
+            to_client: self.direction != Way::ToPeer,
+            relay_to_relay: self.relay_to_relay,
+        };
+        shape.check()?;
+        let address = server.server.resolve()?;
+        let other = |ip: &IpAddr| ip.is_ipv4() != address.is_ipv4();
+        if let Some(ip) = server.local_ip.filter(other) {
+            bail!("--local-ip {ip} cannot reach {address}: it is of the other address family");
+        }
+        Ok(Options {
+            uri: server.server.to_string(),
+            server: address,
+            transport: server.transport()?,
+            login: server.login(unix)?,
+            shape,
+            mode: self.mode,
+            mix: self.payload.clone(),
+            peer: self.peer_side()?,
+            local: server.local_ip,
+            in_flight: usize::from(server.in_flight),
+            senders: usize::from(self.senders),
+            receivers: usize::from(self.receivers),
+            cores: self.cores()?,
+            spin: self.spin,
+            offload: self.offload,
+            drain: self.drain,
+            server_pid: server.server_pid,
+        })
+    }
+
+    fn peer_side(&self) -> Result<PeerSide> {
+        Ok(match self.relay_to_relay {
+            true => PeerSide::Relay,
+            false => PeerSide::Own(self.peer_ip),
+        })
+    }
+
+    fn cores(&self) -> Result<Vec<usize>> {
+        let threads = usize::from(self.senders) + usize::from(self.receivers);
+        if !self.cores.is_empty() && self.cores.len() != threads {
+            bail!("--cores lists {} cores for {threads} threads", self.cores.len());
+        }
+        for core in &self.cores {
+            // Tried on a thread of its own, so that this one stays free.
+            let pinned = std::thread::scope(|scope| scope.spawn(|| crate::sys::pin(*core)).join());
+            pinned
+                .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")))
+                .with_context(|| format!("--cores {core}: this process may not run there"))?;
+        }
+        Ok(self.cores.clone())
+    }
+}
+
+/// The command line without its secrets, for results.
+pub fn redacted(words: impl IntoIterator<Item = String>) -> Vec<String> {
+    const SECRETS: [&str; 2] = ["--password", "--auth-secret"];
+    let mut hide = false;
+    let word = |word: String| {
+        if std::mem::take(&mut hide) {
+            return "REDACTED".to_owned();
+        }
+        hide = SECRETS.contains(&word.as_str());
+        match word.split_once('=') {
+            Some((flag, _)) if SECRETS.contains(&flag) => format!("{flag}=REDACTED"),
+            _ => word,
+        }
+    };
+    words.into_iter().map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn secrets_do_not_reach_results() {
+        let words = ["x", "--password", "p", "--auth-secret=s", "--user", "u"].map(String::from);
+        let expected = ["x", "--password", "REDACTED", "--auth-secret=REDACTED", "--user", "u"];
+        assert_eq!(redacted(words), expected);
+    }
+
+    #[test]
+    fn rates_and_times_are_refused_in_words() {
+        assert_eq!("max".parse(), Ok(Rate(None)));
+        assert_eq!("1_000,000".parse(), Ok(Rate(Some(1e6))));
+        for text in ["0", "-1", "x", "inf", "NaN"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        assert!(secs("0").is_err() && secs("NaN").is_err() && secs("1.5").is_ok());
+    }
+}

@@ -1,0 +1,297 @@
+//! One measurement: threads that send and receive, while this one keeps the allocations alive.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use super::keep::Keeper;
+use super::{Field, Lab, SECOND, merge};
+use crate::control::{ControlError, Engine};
+use crate::cpu;
+use crate::latency::Latency;
+use crate::progress::{Live, Progress};
+use crate::report::RunResult;
+use crate::schedule::Schedule;
+use crate::sys::{self, drops_of, interrupted, monotonic};
+use crate::traffic::{Egress, Received, Receiver, Sender, Sent, Shared, Slots};
+
+/// From the start of the threads to the first datagram.
+const LEAD: u64 = 30_000_000;
+/// No datagram for so long means that no more are under way.
+const QUIET: u64 = 150_000_000;
+/// Parts of a run.
+const SLOTS: u64 = 60;
+/// The shortest part.
+const SLOT_MIN: u64 = 100_000_000;
+/// Above so many flows they have no latency of their own.
+const FLOW_LATENCIES_MAX: usize = 4_096;
+
+/// What to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Datagrams a second, all flows together; `None`: as many as go.
+    pub rate: Option<f64>,
+    /// For how long.
+    pub duration: Duration,
+}
+
+/// What came of it.
+pub struct Measurement {
+    /// The result, whatever happened.
+    pub result: RunResult,
+    /// Ctrl-C.
+    pub interrupted: bool,
+    /// A request that failed meanwhile and ended it.
+    pub failure: Option<ControlError>,
+}
+
+/// What the threads brought.
+pub(super) struct Raw {
+    pub(super) slots: Slots,
+    /// By sender: its flows and what it did.
+    pub(super) sent: Vec<(Vec<Egress>, Sent)>,
+    pub(super) received: Vec<Received>,
+    pub(super) dropped_here: u64,
+    /// The server's process and its CPU seconds.
+    pub(super) server_secs: Option<(u32, f64)>,
+    pub(super) own_secs: f64,
+}
+
+impl Lab {
+    /// Measures once.
+    ///
+    /// # Errors
+    /// A thread could not do its work on this host.
+    pub fn measure(&mut self, load: Load, progress: &mut Progress) -> Result<Measurement> {
+        let tag = self.next_tag();
+        let Lab { field, engine, keeper, server_pid, .. } = self;
+        let field = &*field;
+        let parts = field.parts();
+        let (drops, before) = (field.drops(), cpu_secs(*server_pid));
+        let shared = Shared::default();
+        let (start, len) = (monotonic() + LEAD, load.duration.as_nanos() as u64);
+        let slot = (len / SLOTS).max(SLOT_MIN).min(len.max(1));
+        let slots = Slots { start, len: slot, count: (len.div_ceil(slot) as usize).max(1) };
+        let (control, inbox) = mpsc::channel();
+        let (sent, received, failure) = thread::scope(|scope| -> Result<_> {
+            let receivers = (0..field.options.receivers).map(|at| {
+                let receiver = field.receiver(at, tag, slots, &shared, control.clone());
+                scope.spawn(move || {
+                    field.pin(field.options.senders + at);
+                    receiver.run()
+                })
+            });
+            let receivers: Vec<_> = receivers.collect();
+            let senders = parts.iter().enumerate().map(|(at, flows)| {
+                let share = flows.len() as f64 / field.egress.len() as f64;
+                let rate = load.rate.map(|rate| rate * share);
+                let schedule = Schedule { start, end: start + len, rate };
+                let sender = field.sender(flows, tag, schedule, slots, &shared);
+                scope.spawn(move || {
+                    field.pin(at);
+                    sender.run()
+                })
+            });
+            let senders: Vec<_> = senders.collect();
+            let mut watch = Watch {
+                engine,
+                keeper,
+                inbox,
+                shared: &shared,
+                end: start + len,
+                last: (start, [0; 2]),
+                failure: None,
+            };
+            watch.until(progress, || senders.iter().all(ScopedJoinHandle::is_finished));
+            let sent = senders.into_iter().map(join).collect::<Result<Vec<Sent>>>();
+            watch.drain(field.options.drain);
+            shared.stop_receiving.store(true, Ordering::Relaxed);
+            let received = receivers.into_iter().map(|thread| Ok(join(thread)??));
+            Ok((sent?, received.collect::<Result<Vec<Received>>>()?, watch.failure))
+        })?;
+        progress.clear();
+        let after = cpu_secs(*server_pid);
+        let raw = Raw {
+            slots,
+            sent: parts.into_iter().zip(sent).collect(),
+            received,
+            dropped_here: field.drops().saturating_sub(drops),
+            server_secs: server_pid.zip(after[0].zip(before[0]).map(|(a, b)| a - b)),
+            own_secs: after[1].zip(before[1]).map_or(0.0, |(a, b)| a - b),
+        };
+        let result = merge::merge(field, &load, &raw);
+        Ok(Measurement { result, interrupted: interrupted(), failure })
+    }
+}
+
+impl Field {
+    /// Each sender's flows: those of a socket stay together.
+    fn parts(&self) -> Vec<Vec<Egress>> {
+        let senders = self.options.senders;
+        let part = |at: usize| {
+            let own = self.egress.iter().filter(|egress| egress.socket % senders == at);
+            own.cloned().collect::<Vec<_>>()
+        };
+        (0..senders).map(part).filter(|part| !part.is_empty()).collect()
+    }
+
+    fn sender<'a>(
+        &'a self,
+        flows: &'a [Egress],
+        tag: u8,
+        schedule: Schedule,
+        slots: Slots,
+        shared: &'a Shared,
+    ) -> Sender<'a> {
+        Sender {
+            flows,
+            links: &self.links,
+            tag,
+            mix: &self.options.mix,
+            filler: &self.filler,
+            schedule,
+            slots,
+            spin: self.options.spin,
+            offload: self.options.offload,
+            shared,
+        }
+    }
+
+    fn receiver<'a>(
+        &'a self,
+        at: usize,
+        tag: u8,
+        slots: Slots,
+        shared: &'a Shared,
+        control: mpsc::Sender<(usize, Vec<u8>)>,
+    ) -> Receiver<'a> {
+        let flows = self.flows.len();
+        let sockets = (0..self.links.len()).filter(|socket| socket % self.options.receivers == at);
+        Receiver {
+            sockets: sockets.collect(),
+            links: &self.links,
+            clients: self.options.shape.allocations,
+            flows: &self.ingress,
+            endings: &self.endings,
+            tag,
+            payload_max: self.options.mix.longest(),
+            filler: &self.filler,
+            slots,
+            window: if flows <= FLOW_LATENCIES_MAX { 4_096 } else { 512 },
+            flow_digits: match flows {
+                0..=64 => Some(3),
+                65..=512 => Some(2),
+                513..=FLOW_LATENCIES_MAX => Some(1),
+                _ => None,
+            },
+            offload: self.options.offload,
+            control,
+            shared,
+        }
+    }
+
+    /// Binds this thread to its core, if it was given one.
+    fn pin(&self, thread: usize) {
+        if let Some(core) = self.options.cores.get(thread) {
+            // The command line was checked against the cores of this process.
+            let _ = sys::pin(*core);
+        }
+    }
+
+    /// Datagrams that our own sockets had no room for.
+    fn drops(&self) -> u64 {
+        self.links.iter().map(|link| drops_of(&**link)).sum()
+    }
+}
+
+/// The main thread's part of a measurement.
+struct Watch<'a> {
+    engine: &'a mut Engine,
+    keeper: &'a mut Keeper,
+    inbox: mpsc::Receiver<(usize, Vec<u8>)>,
+    shared: &'a Shared,
+    end: u64,
+    /// When progress was told, and the counts then.
+    last: (u64, [u64; 2]),
+    failure: Option<ControlError>,
+}
+
+impl Watch<'_> {
+    /// Keeps the allocations alive and tells how it goes, until the senders are done.
+    fn until(&mut self, progress: &mut Progress, done: impl Fn() -> bool) {
+        while !done() {
+            self.work(Duration::from_millis(20));
+            if interrupted() || self.failure.is_some() {
+                self.shared.stop_sending.store(true, Ordering::Relaxed);
+            }
+            let now = monotonic();
+            if now > self.last.0 + SECOND / 4 && progress.is_due() {
+                progress.live(&self.live(now));
+            }
+        }
+    }
+
+    /// Control messages, retransmissions and refreshes, for so long.
+    fn work(&mut self, time: Duration) {
+        let until = monotonic() + time.as_nanos() as u64;
+        loop {
+            let now = monotonic();
+            let left = Duration::from_nanos(until.saturating_sub(now));
+            if let Ok((session, bytes)) = self.inbox.recv_timeout(left) {
+                self.engine.input(session, &bytes, now);
+            }
+            self.engine.tick(now);
+            self.keeper.tick(self.engine, now);
+            while let Some(outcome) = self.engine.poll() {
+                self.failure = self.failure.take().or(outcome.result.err());
+            }
+            if now >= until {
+                return;
+            }
+        }
+    }
+
+    fn live(&mut self, now: u64) -> Live {
+        let (sent, received) = self.shared.counts();
+        let secs = now.saturating_sub(self.last.0) as f64 / SECOND as f64;
+        let [sent_before, received_before] = self.last.1;
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / secs.max(0.001);
+        self.last = (now, [sent, received]);
+        Live {
+            rates: [rate(sent, sent_before), rate(received, received_before)],
+            counts: [sent, received],
+            latency: Latency::of(&self.shared.take_recent()),
+            left: self.end.saturating_sub(now) as f64 / SECOND as f64,
+        }
+    }
+
+    /// Waits for what is still under way.
+    fn drain(&mut self, most: Duration) {
+        let end = monotonic() + most.as_nanos() as u64;
+        let (mut last, mut since) = (self.shared.counts().1, monotonic());
+        loop {
+            self.work(Duration::from_millis(10));
+            let (now, (sent, received)) = (monotonic(), self.shared.counts());
+            if received != last {
+                (last, since) = (received, now);
+            }
+            // Duplicates may still come when everything has: a little quiet in any case.
+            let quiet = if received >= sent { QUIET / 3 } else { QUIET };
+            if now >= end || now - since >= quiet {
+                return;
+            }
+        }
+    }
+}
+
+/// The server's CPU seconds, and our own.
+fn cpu_secs(server: Option<u32>) -> [Option<f64>; 2] {
+    [server.and_then(cpu::process_secs), cpu::process_secs(std::process::id())]
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread of the generator panicked"))
+}
