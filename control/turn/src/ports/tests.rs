@@ -1,3 +1,5 @@
+//! Ports are given out at random, each once, and rest before they are given out again.
+
 use std::collections::HashSet;
 
 use super::*;

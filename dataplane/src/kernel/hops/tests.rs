@@ -1,3 +1,5 @@
+//! When cells are written, shared, asked about and given back.
+
 use std::collections::BTreeSet;
 
 use super::*;
