@@ -14,6 +14,7 @@ const UNSAFE: &[&str] = &[
     "dataplane/src/kernel/attach.rs",
     "dataplane/src/kernel/clock.rs",
     "dataplane/src/kernel/maps.rs",
+    "dataplane/src/kernel/tags.rs",
     "dataplane/src/kernel/testing.rs",
     "dataplane/src/link/socket/",
     "dataplane/src/table/memory.rs",

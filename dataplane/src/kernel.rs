@@ -27,6 +27,7 @@ mod paths;
 mod program;
 mod routes;
 mod snapshot;
+mod tags;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -43,9 +44,11 @@ use wire::{LISTENER, PortUse, RELAY_ADDRESSES_MAX};
 use crate::route::{Route, TableFull};
 use crate::stats::RouteCounters;
 use clock::Clock;
+use netlink::facts::LinkKind;
 use network::{Network, Settled};
 use program::Program;
 use routes::Routes;
+use tags::Untagging;
 
 pub use attach::{AttachedInterface, XdpMode};
 pub use error::AttachError;
@@ -91,6 +94,23 @@ struct Port {
     link: Option<(u32, OwnedFd)>,
     /// The index that was last tried in vain.
     refused: Option<u32>,
+    /// Interfaces that leave VLAN tags in frames for us. Given back once the program is off.
+    untagging: Vec<Untagging>,
+}
+
+impl Port {
+    /// Takes the program off, and gives back what was changed for it.
+    fn detach(&mut self) {
+        self.link = None;
+        self.untagging.clear();
+    }
+
+    /// Says what was changed for the program.
+    fn describe(&self, attached: &mut AttachedInterface) {
+        if self.untagging.iter().any(Untagging::was_on) {
+            attached.why += "; rx-vlan-offload is off meanwhile, so that VLANs are told apart";
+        }
+    }
 }
 
 /// The kernel tier. Dropping it detaches the program.
@@ -101,6 +121,9 @@ pub struct Kernel {
     network: Network,
     routes: Routes,
     clock: Clock,
+    /// As configured.
+    asked: XdpMode,
+    /// As attached, everywhere.
     mode: XdpMode,
     relay_ips: Vec<IpAddr>,
     ports_open: usize,
@@ -136,7 +159,7 @@ impl Kernel {
         };
         let links = Network::survey().map_err(asking)?;
         for name in &config.interfaces {
-            attach::suitable(&links, name)?;
+            attach::suitable(&links, name, config.mode)?;
         }
         let missing = capabilities::missing();
         if !missing.is_empty() {
@@ -145,15 +168,21 @@ impl Kernel {
         let (program, tables) = Program::load(config.routes_max, links.index_max())?;
         let network = Network::open(tables.hops).map_err(asking)?;
         let clock = program.clock()?;
-        let routes = Routes::new(tables.geometry, tables.tags, tables.entries, config.routes_max);
+        let routes = Routes::new(tables.geometry, tables.index, tables.entries, config.routes_max);
         let names: BTreeSet<&String> = config.interfaces.iter().collect();
-        let port = |name: &&String| Port { name: (*name).clone(), link: None, refused: None };
+        let port = |name: &&String| Port {
+            name: (*name).clone(),
+            link: None,
+            refused: None,
+            untagging: Vec::new(),
+        };
         let mut kernel = Kernel {
             interfaces: names.iter().map(port).collect(),
             program,
             network,
             routes,
             clock,
+            asked: config.mode,
             mode: config.mode,
             relay_ips: config.relay_ips.iter().map(IpAddr::to_canonical).collect(),
             ports_open: 0,
@@ -292,6 +321,9 @@ impl Kernel {
                 one.why = if before.mode == XdpMode::Generic { before.why } else { why.clone() };
             }
         }
+        for (port, one) in self.interfaces.iter().zip(&mut attached) {
+            port.describe(one);
+        }
         self.tell_links();
         Ok(attached)
     }
@@ -302,25 +334,54 @@ impl Kernel {
 
     fn attach_to(&mut self, at: usize) -> Result<AttachedInterface, AttachError> {
         let port = &mut self.interfaces[at];
-        let link = attach::suitable(self.network.links(), &port.name)?.clone();
+        let links = self.network.links();
+        port.refused = links.named(&port.name).map(|link| link.index);
+        let link = attach::suitable(links, &port.name, self.asked)?.clone();
         if !self.program.reaches(link.index) {
             let why = format!("its number, {}, is too high for the table; restart", link.index);
             return Err(AttachError::Unsuitable { name: link.name, why });
         }
-        port.refused = Some(link.index);
+        if (self.asked, self.mode) == (XdpMode::Auto, XdpMode::Native)
+            && link.kind == LinkKind::Veth
+        {
+            let why = format!("{}; or restart, for generic mode", attach::VETH_IS_GENERIC);
+            return Err(AttachError::Unsuitable { name: link.name, why });
+        }
+        attach::keep_tags(links, &link, &mut port.untagging)?;
+        let tagged = link.kind == LinkKind::Veth && links.vlan_of(link.index).is_some();
         let netlink = self.network.netlink();
-        let (fd, attached) = attach::attach(self.program.fd()?, &link, self.mode, netlink)?;
+        let (fd, mut attached) = attach::attach(self.program.fd()?, &link, self.mode, netlink)?;
+        if (self.asked, self.mode) == (XdpMode::Auto, XdpMode::Generic) {
+            attached.why = "all interfaces run in generic mode".to_owned();
+        }
+        if tagged {
+            attached.why += "; its VLANs need txvlan off at its far end (ethtool -K)";
+        }
         port.link = Some((link.index, fd));
         Ok(attached)
     }
 
-    /// Lets go of interfaces that are gone.
+    /// Lets go of interfaces that are gone, or where VLANs cannot be told apart any more.
     fn let_go(&mut self, changes: &mut Changes) {
         let links = self.network.links();
         for port in &mut self.interfaces {
-            if port.link.take_if(|(index, _)| links.get(*index).is_none()).is_some() {
+            let Some((index, _)) = port.link else { continue };
+            let Some(link) = links.get(index) else {
+                port.detach();
                 port.refused = None;
                 changes.lost.push((port.name.clone(), "the interface is gone".to_owned()));
+                continue;
+            };
+            let kept = attach::suitable(links, &port.name, self.asked)
+                .and_then(|_| attach::keep_tags(links, link, &mut port.untagging));
+            // Whatever else makes it unsuitable only keeps frames away from it.
+            let uncertain = |error: &AttachError| {
+                use AttachError::{TagsStripped, TagsUncertain};
+                matches!(error, TagsStripped { .. } | TagsUncertain { .. })
+            };
+            if let Some(error) = kept.err().filter(uncertain) {
+                port.detach();
+                changes.lost.push((port.name.clone(), error.to_string()));
             }
         }
     }
@@ -334,8 +395,12 @@ impl Kernel {
                 continue;
             }
             match self.attach_to(at) {
-                Ok(attached) => changes.attached.push(attached),
+                Ok(mut attached) => {
+                    self.interfaces[at].describe(&mut attached);
+                    changes.attached.push(attached);
+                }
                 Err(error) => {
+                    self.interfaces[at].detach();
                     changes.lost.push((self.interfaces[at].name.clone(), error.to_string()));
                 }
             }

@@ -13,11 +13,13 @@ use super::error::AttachError;
 use super::links::Links;
 use super::netlink::Netlink;
 use super::netlink::facts::{Link, LinkKind};
+use super::tags::{Stripped, Untagging};
 
 /// How the program is to be attached, or was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Natively, or generically where the driver cannot.
+    /// Natively, or generically where the driver cannot, and on a veth: what is sent natively is
+    /// lost there unless the far end runs a program as well, which cannot be seen from here.
     #[default]
     Auto,
     /// In the driver, before the kernel makes a packet of the frame.
@@ -54,8 +56,13 @@ mod flag {
     pub(super) const DRV_MODE: u32 = 4;
 }
 
-/// Finds an interface by name, and sees whether it can carry the fast path at all.
-pub(crate) fn suitable<'l>(links: &'l Links, name: &str) -> Result<&'l Link, AttachError> {
+/// Finds an interface by name, and sees whether it can carry the fast path at all. `asked` is the
+/// mode that was configured.
+pub(crate) fn suitable<'l>(
+    links: &'l Links,
+    name: &str,
+    asked: XdpMode,
+) -> Result<&'l Link, AttachError> {
     let Some(link) = links.named(name) else {
         return Err(AttachError::Missing { name: name.to_owned(), there_are: links.names() });
     };
@@ -74,9 +81,45 @@ pub(crate) fn suitable<'l>(links: &'l Links, name: &str) -> Result<&'l Link, Att
             format!("it is a port of {name}, a {kind} interface, which has its addresses")
         }
         _ if link.mac.is_none() => "it is no Ethernet interface".to_owned(),
+        (LinkKind::Veth, _) if asked == XdpMode::Auto => {
+            return match links.vlan_of(link.index) {
+                Some(vlan) => Err(AttachError::TagsUncertain {
+                    name: name.to_owned(),
+                    vlan: vlan.name.clone(),
+                }),
+                None => Ok(link),
+            };
+        }
         _ => return Ok(link),
     };
     Err(AttachError::Unsuitable { name: name.to_owned(), why })
+}
+
+/// Why `auto` means generic mode on a veth. Linux frees what a driver sends natively (XDP_TX, or a
+/// redirect) to a veth whose far end has no program, and reports nothing.
+pub(crate) const VETH_IS_GENERIC: &str = "it is a veth, where frames sent natively are lost unless \
+    the far end runs an XDP program too; if it does, ask for --xdp-mode native";
+
+/// Has `link`, and what receives for it, leave VLAN tags in frames, where the program sees them.
+pub(crate) fn keep_tags(
+    links: &Links,
+    link: &Link,
+    kept: &mut Vec<Untagging>,
+) -> Result<(), AttachError> {
+    for index in links.receivers(link.index) {
+        if kept.iter().any(|one| one.index() == index) {
+            continue;
+        }
+        let name = links.get(index).map_or_else(|| link.name.clone(), |one| one.name.clone());
+        kept.push(Untagging::switch_off(index).map_err(|stripped| match stripped {
+            Stripped::Kept(answer) => AttachError::TagsStripped { name, answer },
+            Stripped::Unknown(error) => AttachError::System {
+                doing: "asking an interface whether it takes VLAN tags out of frames",
+                error,
+            },
+        })?);
+    }
+    Ok(())
 }
 
 /// Kinds of virtual interface that take whole frames at their own address, as a card does.
@@ -94,6 +137,10 @@ pub(crate) fn attach(
     if mode == XdpMode::Generic {
         let fd = attach_in(program, link, XdpMode::Generic, netlink)?;
         return attached(fd, XdpMode::Generic, "generic mode was asked for".to_owned());
+    }
+    if mode == XdpMode::Auto && link.kind == LinkKind::Veth {
+        let fd = attach_in(program, link, XdpMode::Generic, netlink)?;
+        return attached(fd, XdpMode::Generic, VETH_IS_GENERIC.to_owned());
     }
     let native = match attach_in(program, link, XdpMode::Native, netlink) {
         Ok(fd) => {

@@ -87,6 +87,31 @@ pub enum AttachError {
         /// The driver's words.
         words: Option<String>,
     },
+    /// The driver takes VLAN tags out of frames, and goes on doing so.
+    #[error(
+        "{name} takes VLAN tags out of frames, so that the program cannot tell whose they are, and \
+         does not stop{}; switch rx-vlan-offload off (ethtool -K {name} rxvlan off), or give \
+         another interface",
+        answer.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
+    )]
+    TagsStripped {
+        /// Interface: the one named, or a port of it.
+        name: String,
+        /// The driver's answer, if it gave one.
+        answer: Option<io::Error>,
+    },
+    /// A veth with VLANs, whose tags its far end may keep out of frames.
+    #[error(
+        "{name} is a veth with a VLAN ({vlan}), whose tags its far end may keep out of frames, \
+         where the program cannot see them; switch that off at the far end (ethtool -K FAR-END \
+         txvlan off) and ask for --xdp-mode generic or native, or take the VLAN off"
+    )]
+    TagsUncertain {
+        /// Interface.
+        name: String,
+        /// The sub-interface that is its VLAN.
+        vlan: String,
+    },
     /// The driver refuses for another reason.
     #[error("{name} refuses the program in {mode} mode: {error}{}", said(words))]
     Refused {

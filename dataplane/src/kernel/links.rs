@@ -79,6 +79,21 @@ impl Links {
             .collect()
     }
 
+    /// A VLAN of interface `index`: a sign that tagged frames come to it.
+    pub(crate) fn vlan_of(&self, index: u32) -> Option<&Link> {
+        self.all
+            .values()
+            .find(|link| matches!(link.kind, LinkKind::Vlan { parent, .. } if parent == index))
+    }
+
+    /// Whose drivers receive the frames of interface `index`: its own, or for a bond its ports'.
+    pub(crate) fn receivers(&self, index: u32) -> Vec<u32> {
+        let is_bond = |link: &Link| matches!(&link.kind, LinkKind::Stacked(kind) if kind == "bond");
+        let ports = self.all.values().filter(|link| link.controller == Some(index));
+        let ports = ports.map(|link| link.index).filter(|_| self.get(index).is_some_and(is_bond));
+        std::iter::once(index).chain(ports).collect()
+    }
+
     /// The highest index in use.
     pub(crate) fn index_max(&self) -> u32 {
         self.all.keys().copied().max().unwrap_or(0)
@@ -218,6 +233,17 @@ mod tests {
     fn only_a_vlan_with_addresses_is_ours() {
         let links = links(vec![device(2), vlan(5, 2, 100), vlan(6, 2, 200)]);
         assert_eq!(links.ingress(), Ingress::from([((2, 0), MAC), ((2, 100), VLAN_MAC)]));
+    }
+
+    #[test]
+    fn a_bond_receives_by_its_ports() {
+        let port = |index| Link { controller: Some(9), ..device(index) };
+        let stacked = |kind: &str| Link { kind: LinkKind::Stacked(kind.into()), ..device(9) };
+        let mut bond = links(vec![port(2), device(3), stacked("bond")]).receivers(9);
+        bond.sort_unstable();
+        assert_eq!(bond, [2, 9]);
+        assert_eq!(links(vec![port(2), stacked("vrf")]).receivers(9), [9]);
+        assert_eq!(links(vec![device(2)]).receivers(2), [2]);
     }
 
     #[test]

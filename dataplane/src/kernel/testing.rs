@@ -49,13 +49,14 @@ pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(error) }
 }
 
-/// `ethtool ARGUMENTS`, in this thread's namespace.
+/// What `ethtool ARGUMENTS` prints, in this thread's namespace.
 #[track_caller]
-pub(crate) fn ethtool(arguments: &str) {
+pub(crate) fn ethtool(arguments: &str) -> String {
     let output = Command::new("ethtool").args(arguments.split_whitespace()).output();
     let output = output.expect("the tests need ethtool");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "ethtool {arguments}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// CLOCK_MONOTONIC since boot.

@@ -25,8 +25,10 @@ pub(crate) type Mac = [u8; 6];
 /// What an interface is made of, as far as it decides whether the program can send through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkKind {
-    /// A network card, or a virtual one that behaves like it (veth, virtio).
+    /// A network card, or a virtual one that behaves like it (virtio).
     Device,
+    /// One end of a cable to another network namespace, as a container has.
+    Veth,
     /// An IEEE 802.1Q sub-interface of another interface.
     Vlan { parent: u32, id: u16 },
     /// Anything that forwards through other interfaces, by the kernel's name of it.
@@ -139,7 +141,8 @@ fn kind(infos: &[LinkInfo], parent: u32) -> LinkKind {
     let mut kind = LinkKind::Device;
     for info in infos {
         match info {
-            LinkInfo::Kind(InfoKind::Veth | InfoKind::Netdevsim) => {}
+            LinkInfo::Kind(InfoKind::Netdevsim) => {}
+            LinkInfo::Kind(InfoKind::Veth) => kind = LinkKind::Veth,
             LinkInfo::Kind(other) => kind = LinkKind::Stacked(other.to_string()),
             LinkInfo::Data(InfoData::Vlan(data)) => {
                 let id = data.iter().find_map(|one| match one {

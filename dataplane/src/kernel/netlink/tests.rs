@@ -58,10 +58,10 @@ fn a_provider_s_vlan_is_none_that_the_program_can_tag() {
 }
 
 #[test]
-fn veth_and_cards_are_devices_and_all_else_is_stacked() {
+fn cards_are_devices_and_veth_is_told_apart_and_all_else_is_stacked() {
     let kind = |infos| facts::link(&link_message(infos)).unwrap().kind;
     assert_eq!(kind(vec![]), LinkKind::Device);
-    assert_eq!(kind(vec![LinkInfo::Kind(InfoKind::Veth)]), LinkKind::Device);
+    assert_eq!(kind(vec![LinkInfo::Kind(InfoKind::Veth)]), LinkKind::Veth);
     let bridge = LinkKind::Stacked("bridge".to_owned());
     assert_eq!(kind(vec![LinkInfo::Kind(InfoKind::Bridge)]), bridge);
 }
