@@ -40,6 +40,24 @@ fn a_killed_relay_is_detached_by_the_kernel_and_the_next_one_serves() {
     });
 }
 
+#[test]
+fn the_vlan_offload_is_off_while_the_program_is_attached_and_given_back() {
+    in_lab(Topology::OneArmed, |lab| {
+        let device = lab.towards_client();
+        let strips = || -> Result<bool> {
+            let features = lab.run(Host::Relay, &["ethtool", "-k", device])?;
+            Ok(features.contains("rx-vlan-offload: on"))
+        };
+        lab.run(Host::Relay, &["ethtool", "-K", device, "rxvlan", "on"])?;
+        let mut relay = RelayUnderTest::start(lab, Tier::Native)?;
+        ensure!(!strips()?, "tags are taken out of frames, where the program cannot see them");
+        ensure!(relay.log().contains("rx-vlan-offload is off"), "unsaid:\n{}", relay.log());
+        relay.terminate()?;
+        ensure!(strips()?, "the offload was not given back");
+        Ok(())
+    });
+}
+
 fn programs_wanted(lab: &Lab, tier: Tier) -> usize {
     if tier == Tier::Sockets { 0 } else { lab.relay_interfaces().len() }
 }

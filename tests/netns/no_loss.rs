@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
 use turnwire_tests::client::{Client, Received};
 use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
-use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
+use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::traffic::{self, Outcome};
 
 const COUNT: u32 = 400;
@@ -45,6 +45,24 @@ fn nothing_is_lost_by_xdp_in_the_kernels_stack_where_the_far_ends_are_plain() {
         in_lab(topology, |lab| {
             lab.plain_far_ends()?;
             every_mix_of_families(lab, Tier::Generic)
+        });
+    }
+}
+
+/// What is asked for by default must not be what loses everything there.
+#[test]
+fn nothing_is_lost_by_auto_where_the_far_ends_are_plain() {
+    for topology in Topology::ALL {
+        in_lab(topology, |lab| {
+            lab.plain_far_ends()?;
+            let relay =
+                RelayUnderTest::launch(lab, &Launch { mode: "auto", ..Launch::of(Tier::Generic) })?;
+            let mut call = Call::set_up(lab, Family::V4, Family::V6)?;
+            call.warm_up(&relay)?;
+            call.loses_nothing(&relay, 64)?;
+            let log = relay.log();
+            ensure!(log.contains("it is a veth"), "the log does not say why generic:\n{log}");
+            Ok(())
         });
     }
 }
