@@ -5,6 +5,8 @@
 
 /// Nanoseconds in a second.
 const SECOND: f64 = 1e9;
+/// How long after the end a sender may still send what was due before it.
+const GRACE: u64 = 100_000_000;
 
 /// The dues of one sender.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,14 @@ impl Schedule {
         Some(due.min(self.total().unwrap_or(due)))
     }
 
+    /// Whether a sender that has sent `k` datagrams is done: all are sent, or it is much too late.
+    pub fn is_over(&self, k: u64, now: u64) -> bool {
+        match self.total() {
+            Some(total) => k >= total || now >= self.end + GRACE,
+            None => now >= self.end,
+        }
+    }
+
     /// How many are due in all; without a rate, `None`.
     pub fn total(&self) -> Option<u64> {
         let elapsed = self.end.saturating_sub(self.start);
@@ -54,6 +64,7 @@ mod tests {
         assert_eq!(schedule.due(1_000 + 1_000_000_000), Some(4));
         assert_eq!(schedule.due(u64::MAX), Some(30));
         assert_eq!(schedule.due_at(3, 0), 1_000_001_000);
+        assert!(schedule.is_over(30, 0) && !schedule.is_over(29, schedule.end));
         for k in 0..30 {
             assert!(schedule.due(schedule.due_at(k, 0) + 1) >= Some(k + 1), "{k}");
         }

@@ -6,6 +6,7 @@ mod sender;
 pub use receiver::{FlowArrivals, Ingress, Received, Receiver};
 pub use sender::{Egress, Sender, Sent};
 
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,6 +24,8 @@ pub struct Shared {
     pub sent: AtomicU64,
     /// Datagrams received so far, whatever they were.
     pub received: AtomicU64,
+    /// Times that the other end's host said that nobody listens there.
+    pub unreachable: AtomicU64,
     /// Latencies since somebody looked last, in nanoseconds.
     pub recent: Mutex<Histogram<u64>>,
 }
@@ -34,6 +37,7 @@ impl Default for Shared {
             stop_receiving: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            unreachable: AtomicU64::new(0),
             recent: Mutex::new(latency::histogram()),
         }
     }
@@ -43,6 +47,13 @@ impl Shared {
     /// Sent and received so far.
     pub fn counts(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+
+    /// An error of a socket's call, which may be of an earlier datagram.
+    fn note_error(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            self.unreachable.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Latencies since the last call.

@@ -242,10 +242,15 @@ impl Engine {
         self.finish(at, kind, now, result);
     }
 
+    /// A failure in this server's words.
+    pub fn error(&self, session: usize, kind: Kind, why: Why) -> ControlError {
+        let (server, transport) = (self.settings.server, self.settings.transport);
+        ControlError { kind, session, server, transport, why }
+    }
+
     fn finish(&mut self, session: usize, kind: Kind, now: u64, result: Result<(), Why>) {
         let took = now.saturating_sub(self.sessions[session].since);
-        let (server, transport) = (self.settings.server, self.settings.transport);
-        let result = result.map_err(|why| ControlError { kind, session, server, transport, why });
+        let result = result.map_err(|why| self.error(session, kind, why));
         self.outcomes.push_back(Outcome { session, kind, took, result });
     }
 }

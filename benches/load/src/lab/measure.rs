@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::keep::Keeper;
 use super::{Field, Lab, SECOND, merge};
-use crate::control::{ControlError, Engine};
+use crate::control::{ControlError, Engine, Kind, Why};
 use crate::cpu;
 use crate::latency::Latency;
 use crate::progress::{Live, Progress};
@@ -26,6 +26,8 @@ const QUIET: u64 = 150_000_000;
 const SLOTS: u64 = 60;
 /// The shortest part.
 const SLOT_MIN: u64 = 100_000_000;
+/// A server whose host says so often that nobody listens there is gone.
+const UNREACHABLE_MAX: u64 = 10;
 /// Above so many flows they have no latency of their own.
 const FLOW_LATENCIES_MAX: usize = 4_096;
 
@@ -226,6 +228,10 @@ impl Watch<'_> {
             self.work(Duration::from_millis(20));
             if interrupted() || self.failure.is_some() {
                 self.shared.stop_sending.store(true, Ordering::Relaxed);
+            }
+            if self.shared.unreachable.load(Ordering::Relaxed) >= UNREACHABLE_MAX {
+                let gone = Why::Unreachable("nothing listens there any more".to_owned());
+                self.failure.get_or_insert(self.engine.error(0, Kind::Refresh, gone));
             }
             let now = monotonic();
             if now > self.last.0 + SECOND / 4 && progress.is_due() {

@@ -47,7 +47,10 @@ pub fn precise_timers() {
 /// # Errors
 /// The core does not exist or is not allowed.
 pub fn pin(core: usize) -> io::Result<()> {
-    // SAFETY: a set of all zero bits is a valid, empty cpu_set_t; CPU_SET checks its index.
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: a set of all zero bits is a valid, empty cpu_set_t, and has room for `core`.
     let set = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(core, &mut set);

@@ -165,8 +165,11 @@ impl Work<'_, '_> {
         match &*self.receiver.links[socket] {
             Link::Udp(udp) => {
                 for _ in 0..BATCHES_MAX {
-                    // An ICMP error is an error of something sent: the next call goes on.
-                    let Ok(count) = batch.receive(udp) else { return };
+                    let count = match batch.receive(udp) {
+                        Ok(count) => count,
+                        // An ICMP error is an error of something sent: the next call goes on.
+                        Err(error) => return self.receiver.shared.note_error(&error),
+                    };
                     let now = monotonic();
                     for at in 0..count {
                         for bytes in batch.datagrams(at) {

@@ -132,7 +132,7 @@ impl Sender<'_> {
         let mut k = 0;
         loop {
             let now = monotonic();
-            if now >= self.schedule.end || self.shared.stop_sending.load(Ordering::Relaxed) {
+            if self.schedule.is_over(k, now) || self.shared.stop_sending.load(Ordering::Relaxed) {
                 return work.end(self.schedule.due(now), now);
             }
             let due = match self.schedule.due(now) {
@@ -151,7 +151,7 @@ impl Sender<'_> {
 
     fn wait(&self, k: u64, now: u64) {
         let next = self.schedule.due_at(k, now);
-        if next <= now || self.schedule.rate.is_none() {
+        if next <= now || self.schedule.rate.is_none() || self.schedule.is_over(k, now) {
             return;
         }
         if self.spin && next - now < SLEEP_MAX {
@@ -159,7 +159,7 @@ impl Sender<'_> {
             return;
         }
         let at = next.max(now + SLEEP_MIN).min(now + SLEEP_MAX);
-        sys::sleep_until(at.min(self.schedule.end));
+        sys::sleep_until(at);
     }
 }
 
@@ -207,7 +207,10 @@ impl Work<'_, '_> {
                             sys::wait_writable(socket, 1);
                         }
                         // An ICMP error of an earlier datagram fails the next call, once.
-                        Err(_) if !retried => retried = true,
+                        Err(error) if !retried => {
+                            self.sender.shared.note_error(&error);
+                            retried = true;
+                        }
                         Err(error) => {
                             self.refuse(&error);
                             (done, retried) = (done + 1, false);
@@ -223,7 +226,7 @@ impl Work<'_, '_> {
 
     fn may_wait(&self) -> bool {
         let stop = self.sender.shared.stop_sending.load(Ordering::Relaxed);
-        !stop && monotonic() < self.sender.schedule.end
+        !stop && !self.sender.schedule.is_over(0, monotonic())
     }
 
     fn refuse(&mut self, error: &io::Error) {

@@ -1,0 +1,12 @@
+//! `turnwire-load` as its users run it: a child process against real servers on loopback, and
+//! through a proxy that loses, reorders, repeats and damages datagrams by a seed.
+
+mod coturn;
+mod counters;
+mod failures;
+mod faults;
+mod many;
+mod proxy;
+mod relay;
+mod shapes;
+mod tool;

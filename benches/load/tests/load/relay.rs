@@ -1,0 +1,150 @@
+//! Real servers: Turnwire, built beside this test, and coturn where it is installed.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use super::tool::scratch;
+
+/// A server, until it is dropped.
+pub(crate) struct Relay {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    log: PathBuf,
+}
+
+/// A port that is free over UDP and TCP.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let port = udp.local_addr().expect("an address").port();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A loopback address of its own for each server's relay ports, apart from the kernel's choices.
+fn relay_ip() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    format!("127.77.{}.{}", std::process::id() % 250, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Relay {
+    /// Turnwire on loopback with the user `u`, password `p` and the secret `s`.
+    pub(crate) fn turnwire(more: &[&str]) -> Relay {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut command = Command::new(turnwire_binary());
+        command.args(["serve", "--xdp-mode", "off", "--user", "u:p", "--auth-secret", "s"]);
+        command.args(["--peer-policy", "lan", "--allow-peer", "127.0.0.0/8"]);
+        command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
+        command.args(["--relay-ip", &relay_ip()]).args(more);
+        Relay::start(command, address, admin)
+    }
+
+    /// coturn on loopback with the user `u` and the password `p`; `None` where it is not installed.
+    pub(crate) fn coturn() -> Option<Relay> {
+        Command::new("turnserver").arg("--version").output().ok()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut command = Command::new("turnserver");
+        command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech"]);
+        command.args(["--realm", "test", "--user", "u:p", "--allow-loopback-peers"]);
+        command.args(["--listening-ip", "127.0.0.1", "--relay-ip", &relay_ip()]);
+        command.args(["--listening-port", &address.port().to_string(), "--log-file", "stdout"]);
+        command.arg("--pidfile").arg(scratch("coturn.pid"));
+        command.arg("--userdb").arg(scratch("coturn.db"));
+        Some(Relay::start(command, address, address))
+    }
+
+    fn start(mut command: Command, address: SocketAddr, admin: SocketAddr) -> Relay {
+        let log = scratch("relay.log");
+        let out = std::fs::File::create(&log).expect("a log");
+        let error = out.try_clone().expect("a log");
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(error).spawn();
+        let mut relay = Relay { child: child.expect("the server starts"), address, admin, log };
+        relay.wait();
+        relay
+    }
+
+    /// Until it answers a Binding request.
+    #[allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
+    fn wait(&mut self) {
+        let request: Vec<u8> = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            let _ = socket.send_to(&request, self.address);
+            if socket.recv(&mut [0; 1500]).is_ok() {
+                return;
+            }
+            assert!(self.child.try_wait().expect("a state").is_none(), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server does not answer: {}", self.log());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The sum of a metric's samples whose labels contain all these texts.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let mut http = TcpStream::connect(self.admin).expect("the admin server");
+        http.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("a request");
+        let mut text = String::new();
+        http.read_to_string(&mut text).expect("an answer");
+        let samples = text.lines().filter(|line| line.starts_with(name));
+        let samples = samples.filter(|line| labels.iter().all(|label| line.contains(label)));
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// `$TURNWIRE_BIN`, or what cargo builds beside this test.
+fn turnwire_binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        if let Some(path) = std::env::var_os("TURNWIRE_BIN") {
+            return path.into();
+        }
+        // TARGET/PROFILE/deps/this-test
+        let test = std::env::current_exe().expect("a path");
+        let profile = test.ancestors().nth(2).expect("a profile").to_owned();
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--package", "turnwire", "--target-dir"]);
+        build.arg(profile.parent().expect("a target folder"));
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo").success(), "turnwire does not build");
+        profile.join("turnwire")
+    };
+    BINARY.get_or_init(build).clone()
+}
