@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use turn::attribute::AttributeType;
+use turn::limits::{Budget, Rate};
 use turn::message::{Class, Method};
 use turn::{Client, Reason};
 
-use crate::lab::{Lab, client, client_v6, code};
+use crate::lab::{Lab, client, client_v6, code, config};
 use crate::user::{Mode, User, alice};
 
 #[test]
@@ -136,7 +137,13 @@ fn a_flood_from_65536_sources_grows_nothing_and_a_real_client_is_served() {
 
 #[test]
 fn one_source_and_one_network_have_their_share() {
-    let mut lab = Lab::new();
+    let mut config = config();
+    config.limits.unauthenticated = Budget {
+        source: Rate { per_second: 20, burst: 100 },
+        prefix: Rate { per_second: 200, burst: 1_000 },
+        ..Budget::default()
+    };
+    let mut lab = Lab::with(config);
     let request = lab.plain(Class::Request, Method::ALLOCATE, |_| {});
     let at = |host: u8, port: u16| {
         let remote = SocketAddr::from(([84, 77, 1, host], port));
