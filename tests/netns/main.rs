@@ -1,6 +1,4 @@
 //! Turnwire on a network of its own: three hosts, real frames, the kernel's own behaviour.
-//!
-//! `expiry` comes first by name and takes ten minutes of waiting; the others run beside it.
 
 mod expiry;
 mod host_traffic;

@@ -1,11 +1,11 @@
 //! What an allocation costs in memory, and what the maps do.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::client::Client;
-use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
+use turnwire_tests::lab::{Family, Host, Topology, in_lab};
 use turnwire_tests::relay::{RelayUnderTest, Tier};
 
 /// Allocations of one channel each.
@@ -19,12 +19,16 @@ fn ten_thousand_allocations_with_a_channel_cost_four_kibibytes_each_at_most() {
     in_lab(Topology::TwoArmed, |lab| {
         let relay = RelayUnderTest::start(lab, Tier::Native)?;
         raise_descriptor_limit()?;
+        let local = Family::V4.client();
+        let sockets = lab.many_udp(Host::Client, local, ALLOCATIONS as usize + 1)?;
         // one first, so that what every relay needs once is not counted
-        let mut clients = vec![call(lab, 0)?];
-        let before = own_bytes(relay.pid())?;
-        for number in 1..=ALLOCATIONS {
-            let client = call(lab, number).with_context(|| format!("allocation {number}"))?;
+        let (mut clients, mut before) = (Vec::new(), 0);
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let client = call(socket, number).with_context(|| format!("allocation {number}"))?;
             clients.push(client);
+            if number == 0 {
+                before = own_bytes(relay.pid())?;
+            }
         }
         let each = own_bytes(relay.pid())?.saturating_sub(before) / ALLOCATIONS;
 
@@ -41,8 +45,8 @@ fn ten_thousand_allocations_with_a_channel_cost_four_kibibytes_each_at_most() {
     });
 }
 
-fn call(lab: &Lab, number: u64) -> Result<Client> {
-    let mut client = Client::new(lab, Family::V4)?;
+fn call(socket: UdpSocket, number: usize) -> Result<Client> {
+    let mut client = Client::over(socket, Family::V4)?;
     client.allocate(Family::V4)?;
     let port = 1024 + (number % 60_000) as u16;
     client.bind(0x4000, SocketAddr::new(Family::V4.peer(), port))?;

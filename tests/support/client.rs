@@ -41,7 +41,14 @@ impl Client {
     /// # Errors
     /// No socket could be made.
     pub fn new(lab: &Lab, family: Family) -> Result<Self> {
-        let socket = lab.udp(Host::Client, SocketAddr::new(family.client(), 0))?;
+        Self::over(lab.udp(Host::Client, SocketAddr::new(family.client(), 0))?, family)
+    }
+
+    /// The same over a socket that is there already.
+    ///
+    /// # Errors
+    /// As connect(2).
+    pub fn over(socket: UdpSocket, family: Family) -> Result<Self> {
         socket.connect(family.listener())?;
         Ok(Self {
             socket,

@@ -305,6 +305,22 @@ impl Lab {
         })
     }
 
+    /// As many UDP sockets on `host`, with ports of the kernel's choice. To enter a host takes
+    /// milliseconds: this does it once.
+    ///
+    /// # Errors
+    /// One cannot be made.
+    pub fn many_udp(&self, host: Host, local: IpAddr, count: usize) -> Result<Vec<UdpSocket>> {
+        self.inside(host, || {
+            let bound = || -> Result<UdpSocket> {
+                let socket = UdpSocket::bind(SocketAddr::new(local, 0))?;
+                socket.set_read_timeout(Some(SOON))?;
+                Ok(socket)
+            };
+            (0..count).map(|_| bound()).collect()
+        })
+    }
+
     /// A TCP connection made on `host`.
     ///
     /// # Errors

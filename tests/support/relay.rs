@@ -83,6 +83,8 @@ pub struct Launch<'a> {
     pub tier: Tier,
     /// Turnwire's `--xdp-mode`.
     pub mode: &'a str,
+    /// Further options of turnwire.
+    pub options: &'a [&'a str],
     /// setpriv(1) and its arguments, to run with less privilege; empty to run as root.
     pub setpriv: &'a [&'a str],
 }
@@ -95,7 +97,7 @@ impl Launch<'_> {
             Tier::Generic => "generic",
             Tier::Sockets | Tier::Oracle => "off",
         };
-        Self { tier, mode, setpriv: &[] }
+        Self { tier, mode, options: &[], setpriv: &[] }
     }
 }
 
@@ -301,6 +303,7 @@ fn turnwire(lab: &Lab, launch: &Launch) -> Result<Command> {
     if launch.mode != "off" {
         command.args(["--xdp", &lab.relay_interfaces().join(",")]);
     }
+    command.args(launch.options);
     Ok(command)
 }
 

@@ -102,6 +102,9 @@ pub struct ServeArgs {
     /// Allocations at once for one user [default: as many as there are]
     #[arg(long, value_name = "N")]
     pub user_quota: Option<String>,
+    /// Seconds that an allocation lasts unless its client asks for more [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    pub allocation_lifetime: Option<String>,
     /// Where to serve /metrics, /healthz and /allocations, or off [default: 127.0.0.1:9641]
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<String>,
@@ -114,7 +117,7 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 20] = [
+        let given: [(&str, Vec<String>); 21] = [
             ("listen", self.listen.clone()),
             ("relay-ip", self.relay_ip.clone()),
             ("external-ip", self.external_ip.clone()),
@@ -133,6 +136,7 @@ impl ServeArgs {
             ("max-allocations", one(&self.max_allocations)),
             ("max-channels", one(&self.max_channels)),
             ("user-quota", one(&self.user_quota)),
+            ("allocation-lifetime", one(&self.allocation_lifetime)),
             ("admin", one(&self.admin)),
             ("log-format", one(&self.log_format)),
         ];

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use turn::credentials::Credentials;
@@ -19,6 +20,10 @@ pub mod parse;
 #[cfg(test)]
 mod tests;
 
+/// Lifetimes that allocations can have by default. A client refreshes a minute before the end, so
+/// less than that would lose calls; the longest is RFC 8656's.
+const LIFETIMES_SECS: RangeInclusive<usize> = 30..=3600;
+const LIFETIME_DEFAULT: Duration = Duration::from_secs(600);
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
 /// Most allocations that may be configured.
@@ -85,6 +90,9 @@ pub struct Config {
     pub max_channels: Given<usize>,
     /// Allocations at once for one user; `None` for as many as there are.
     pub user_quota: Option<Given<usize>>,
+    /// Lifetime of an allocation unless its client asks for more. RFC 8656 section 3.2 has 600 s;
+    /// less makes clients refresh more often, and lost ones end sooner.
+    pub allocation_lifetime: Duration,
     /// Where the admin server listens; `None` for nowhere.
     pub admin: Option<Given<SocketAddr>>,
     /// How log lines are written.
@@ -167,6 +175,9 @@ impl Reader<'_> {
                 .one("max-channels", channels)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-channels")),
             user_quota: self.one("user-quota", allocations),
+            allocation_lifetime: self
+                .one("allocation-lifetime", |text| parse::number(text, &LIFETIMES_SECS))
+                .map_or(LIFETIME_DEFAULT, |given| Duration::from_secs(given.value as u64)),
             admin: match self.one("admin", parse::admin) {
                 None => Some(default(admin_default, "admin")),
                 Some(Given { value: None, .. }) => None,

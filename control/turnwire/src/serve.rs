@@ -126,6 +126,7 @@ fn server(plan: Plan, host: &Host, listen: &[SocketAddr], admin: Option<SocketAd
         services,
         local_addresses: host.addresses.iter().map(|address| address.ip).collect(),
         policy: Policy::new(config.peer_policy, nets(config.allow_peers), deny),
+        lifetime_default: config.allocation_lifetime,
         limits: Limits {
             allocations: config.max_allocations.value,
             channels: config.max_channels.value,

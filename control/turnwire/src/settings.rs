@@ -68,6 +68,7 @@ pub const KEYS: &[Key] = &[
     key("max-allocations", Shape::Number, "65536"),
     key("max-channels", Shape::Number, "65536"),
     key("user-quota", Shape::Number, "16"),
+    key("allocation-lifetime", Shape::Number, "600"),
     key("admin", Shape::Text, "\"127.0.0.1:9641\""),
     key("log-format", Shape::Text, "\"text\""),
 ];

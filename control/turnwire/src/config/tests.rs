@@ -130,6 +130,10 @@ const BAD: &[(&str, &str)] = &[
         "1: max-channels: \"many\" is not a whole number from 1 to 1048576",
     ),
     (
+        "allocation-lifetime = 29",
+        "1: allocation-lifetime: \"29\" is not a whole number from 30 to 3600",
+    ),
+    (
         "max-allocations = 10\nuser-quota = 20",
         "2: user-quota: \"20\" is more than max-allocations, which is 10",
     ),
@@ -227,6 +231,7 @@ cores = "0,2-3"
 max-allocations = 10_000
 max-channels = 20000
 user-quota = 16
+allocation-lifetime = 120
 admin = "off"
 log-format = "json"
 "#;
@@ -238,6 +243,7 @@ log-format = "json"
     assert_eq!(config.credentials.realm(), "example.org");
     assert_eq!((config.users, config.auth_secrets), (2, 2));
     assert_eq!(config.max_allocations.value, 10_000);
+    assert_eq!(config.allocation_lifetime.as_secs(), 120);
     assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
     assert!(config.admin.is_none());
     assert_eq!(config.log_format, LogFormat::Json);
