@@ -35,6 +35,12 @@ pub enum Command {
     /// Send at one rate for some time
     #[command(after_help = SECRETS_HELP)]
     Run(Box<RunArgs>),
+    /// Find the highest rate with no more than so much loss
+    #[command(after_help = SECRETS_HELP)]
+    Search(Box<SearchArgs>),
+    /// Allocate, bind, refresh and delete again and again
+    #[command(after_help = SECRETS_HELP)]
+    Churn(Box<ChurnArgs>),
 }
 
 /// The flags of `run`.
@@ -48,6 +54,65 @@ pub struct RunArgs {
     #[arg(long, value_name = "PPS|max", default_value = "10000")]
     pub(crate) rate: Rate,
     /// How long to send
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = secs)]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// The flags of `search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// How much of what is sent may be undelivered, as ratios; one search for each
+    #[arg(long, value_name = "LIST", default_value = "0.001,0", value_delimiter = ',',
+          value_parser = ratio)]
+    pub(crate) loss: Vec<f64>,
+    /// The rate to begin with
+    #[arg(long, value_name = "PPS", default_value = "10000")]
+    pub(crate) from: Rate,
+    /// The highest rate to try
+    #[arg(long, value_name = "PPS", default_value = "10000000")]
+    pub(crate) up_to: Rate,
+    /// Length of a trial
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = secs)]
+    pub(crate) trial: Duration,
+    /// How near to come, as a ratio
+    #[arg(long, value_name = "RATIO", default_value = "0.03", value_parser = ratio)]
+    pub(crate) precision: f64,
+    /// How often the rate that was found must hold again
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) confirm: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// The flags of `churn`.
+#[derive(Debug, Args)]
+pub struct ChurnArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Lives begun a second, or max: as many as --in-flight lets through
+    #[arg(long, value_name = "N|max", default_value = "max")]
+    pub(crate) rate: Rate,
+    /// Channels bound in each life (in mode send: permissions installed)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) channels_per_allocation: usize,
+    /// Refreshes in each life
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) refreshes: u16,
+    /// Channels, or permissions alone
+    #[arg(long, value_enum, default_value_t = Mode::Channel)]
+    pub(crate) mode: Mode,
+    /// Address of the peers that channels are bound to; nothing is sent there [default: ours]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer_ip: Option<IpAddr>,
+    /// For how long lives are begun
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = secs)]
     pub(crate) duration: Duration,
     #[command(flatten)]
@@ -184,6 +249,14 @@ impl std::str::FromStr for Rate {
     }
 }
 
+/// A part of one.
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.0..1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("a ratio is at least 0 and below 1: 0.001 is 0.1 %".to_owned()),
+    }
+}
+
 /// Seconds, with a fraction.
 pub(crate) fn secs(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
@@ -211,6 +284,45 @@ impl ServerArgs {
         let secret = self.auth_secret.clone();
         let secret = secret.or_else(|| variable("TURNWIRE_LOAD_AUTH_SECRET").filter(|_| !flags));
         Login::of(self.user.as_deref(), password.as_deref(), secret.as_deref(), unix)
+    }
+}
+
+impl SearchArgs {
+    /// # Errors
+    /// Values that make no sense together.
+    pub(crate) fn check(&self) -> Result<(f64, f64)> {
+        let (Some(from), Some(up_to)) = (self.from.0, self.up_to.0) else {
+            bail!("--from and --up-to are numbers: a search is for the rate itself");
+        };
+        if from > up_to {
+            bail!("--from is above --up-to");
+        }
+        if self.precision < 0.001 {
+            bail!("--precision is at least 0.001: no machine is steadier than that");
+        }
+        Ok((from, up_to))
+    }
+}
+
+impl ChurnArgs {
+    /// Everything that is understood without asking the server.
+    pub(crate) fn options(&self, unix: Duration) -> Result<Options> {
+        let load = LoadArgs {
+            allocations: 1,
+            channels_per_allocation: self.channels_per_allocation.max(1),
+            payload: "20".parse()?,
+            direction: Way::Both,
+            mode: self.mode,
+            relay_to_relay: false,
+            peer_ip: self.peer_ip,
+            senders: 1,
+            receivers: 1,
+            cores: Vec::new(),
+            spin: false,
+            offload: false,
+            drain: Duration::ZERO,
+        };
+        load.options(&self.server, unix)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The subcommands: from flags to a result, written out whatever happened.
 
+mod churn;
 mod run;
+mod search;
 
 use std::fs;
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ use crate::sys::{on_interrupt, wall_clock};
 pub fn main(cli: &Cli) -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => run::run(args),
+        Command::Search(args) => search::search(args),
+        Command::Churn(args) => churn::churn(args),
     };
     match done {
         Ok(code) => code,

@@ -7,6 +7,7 @@ mod setup;
 
 pub use measure::{Load, Measurement};
 pub use setup::{Established, SetupError};
+pub(crate) use setup::{connect, delete_all};
 
 use std::sync::Arc;
 

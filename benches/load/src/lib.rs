@@ -14,6 +14,8 @@
 //! ([`stamp`]), so that loss, reordering, duplication and corruption are seen as what they are and
 //! latency counts from the schedule. README.md says how to use it and how far to trust it.
 
+pub mod bisect;
+pub mod churn;
 pub mod cli;
 pub mod commands;
 pub mod control;

@@ -118,6 +118,18 @@ impl Engine {
         self.active.len()
     }
 
+    /// Of this session's requests that have not been started, only the deletion is left.
+    pub fn skip_to_delete(&mut self, session: usize) {
+        self.sessions[session].todo.retain(|request| Kind::of(request) == Kind::Delete);
+    }
+
+    /// Forgets all of this session's requests.
+    pub fn give_up(&mut self, session: usize) {
+        self.sessions[session].todo.clear();
+        self.waiting.retain(|waiting| *waiting != session);
+        self.retire(session);
+    }
+
     /// Forgets what has not been started.
     pub fn abandon(&mut self) {
         self.waiting.clear();

@@ -336,7 +336,7 @@ fn run(
 }
 
 /// Deletes whatever allocations there are; how many were confirmed, and the first failure.
-pub(super) fn delete_all(
+pub(crate) fn delete_all(
     engine: &mut Engine,
     pump: &mut Pump,
     deadline: u64,
