@@ -1,0 +1,185 @@
+//! What the program costs by itself, by BPF_PROG_TEST_RUN.
+//!
+//! A test run does not give the frame back between its repetitions, so the programs of
+//! `measure.rs` relay back and forth, and the tables are mirrored. Every figure is taken in every
+//! round, right after an empty program, and all differences are taken within a round.
+
+mod chase;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use wire::Family;
+
+use crate::summary::Samples;
+use chase::Chase;
+use tables::Tables;
+
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+/// Application data in the frames, bytes.
+const PAYLOAD: usize = 172;
+/// Working sets of the pointer chase, bytes: near cache, shared cache, the route table's size.
+const CHASES: [(&str, usize); 3] = [("1 MB", 1 << 20), ("4 MB", 4 << 20), ("22 MB", 22 << 20)];
+
+/// How long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Rounds that count.
+    pub(crate) rounds: usize,
+    /// Repetitions of each program in a round.
+    pub(crate) repeat: u32,
+}
+
+/// One table and one program over it.
+struct Subject {
+    name: &'static str,
+    tables: usize,
+    program: &'static str,
+    action: u32,
+}
+
+const fn subject(name: &'static str, tables: usize, program: &'static str, action: u32) -> Subject {
+    Subject { name, tables, program, action }
+}
+
+/// The tables: one flow in three mixes of families, and 64,000 flows.
+const SUBJECTS: [Subject; 13] = [
+    subject("empty", 0, "empty", XDP_PASS),
+    subject("hot IPv4", 0, "relay_hot", XDP_TX),
+    subject("hot IPv6", 1, "relay_hot", XDP_TX),
+    subject("hot IPv4 and IPv6", 2, "relay_hot", XDP_TX),
+    subject("empty again", 3, "empty", XDP_PASS),
+    subject("hot IPv4 among 64,000", 3, "relay_hot", XDP_TX),
+    subject("pick", 3, "pick", XDP_PASS),
+    subject("random", 3, "relay_random", XDP_TX),
+    subject("hash pick", 3, "hash_pick", XDP_PASS),
+    subject("hash hot", 3, "hash_hot", XDP_PASS),
+    subject("hash random", 3, "hash_random", XDP_PASS),
+    subject("pick again", 3, "pick", XDP_PASS),
+    subject("random again", 3, "relay_random", XDP_TX),
+];
+
+/// The figures of all rounds, by name: nanoseconds.
+#[derive(Default)]
+pub(crate) struct Costs(BTreeMap<&'static str, Samples>);
+
+/// Takes the figures of each object (`None`: the committed one), round by round in turn.
+pub(crate) fn measure(effort: Effort, objects: &[Option<&Path>]) -> Result<Vec<Costs>> {
+    let mut loaded = Vec::new();
+    for object in objects {
+        let bytes = object.map(std::fs::read).transpose()?;
+        let load =
+            |flows, client, peer| Tables::load(bytes.as_deref(), flows, (client, peer), PAYLOAD);
+        loaded.push([
+            load(1, Family::V4, Family::V4)?,
+            load(1, Family::V6, Family::V6)?,
+            load(1, Family::V4, Family::V6)?,
+            load(64_000, Family::V4, Family::V4)?,
+        ]);
+    }
+    let mut chases = Vec::new();
+    for (name, bytes) in CHASES {
+        chases.push((name, Chase::new(bytes)?));
+    }
+    let mut costs: Vec<Costs> = loaded.iter().map(|_| Costs::default()).collect();
+    for round in 0..=effort.rounds {
+        for (tables, costs) in loaded.iter_mut().zip(&mut costs) {
+            let mut keep = |name, value| {
+                if round > 0 {
+                    costs.0.entry(name).or_default().push(value);
+                }
+            };
+            for subject in &SUBJECTS {
+                keep(subject.name, subject.time(tables, effort.repeat)?);
+            }
+            for (name, chase) in &mut chases {
+                keep(*name, chase.run(effort.repeat as usize));
+            }
+        }
+    }
+    Ok(costs)
+}
+
+impl Subject {
+    fn time(&self, tables: &mut [Tables], repeat: u32) -> Result<f64> {
+        let tables = &mut tables[self.tables];
+        let timing = tables.run(self.program, repeat)?;
+        ensure!(timing.action == self.action, "{}: action {}", self.name, timing.action);
+        // an even number of repetitions ends with the frame that it started with
+        ensure!(timing.size == tables.frame_size(), "{}: {} bytes", self.name, timing.size);
+        Ok(timing.nanoseconds)
+    }
+}
+
+/// A figure that is reported: the difference of two, and what the issue wants of it.
+struct Figure {
+    name: &'static str,
+    of: &'static str,
+    less: &'static str,
+    most: Option<f64>,
+}
+
+const fn figure(
+    name: &'static str,
+    of: &'static str,
+    less: &'static str,
+    most: Option<f64>,
+) -> Figure {
+    Figure { name, of, less, most }
+}
+
+const FIGURES: [Figure; 9] = [
+    figure("relay, IPv4, hot", "hot IPv4", "empty", Some(60.0)),
+    figure("relay, IPv6, hot", "hot IPv6", "empty", None),
+    figure("relay, IPv4 to IPv6 and back, hot", "hot IPv4 and IPv6", "empty", None),
+    figure("relay, IPv4, hot, table of 64,000", "hot IPv4 among 64,000", "empty again", None),
+    figure("relay, IPv4, 64,000 random flows, less picking", "random", "pick", Some(150.0)),
+    figure("relay, IPv4, 64,000 random flows, all told", "random", "empty again", None),
+    figure("the same, again", "random again", "pick again", None),
+    figure("kernel HASH, one lookup, hot", "hash hot", "empty again", None),
+    figure("kernel HASH, one lookup, random, less picking", "hash random", "hash pick", None),
+];
+
+impl Costs {
+    fn of(&self, name: &str) -> Samples {
+        self.0.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Rows of Markdown.
+    pub(crate) fn table(&self) -> String {
+        let mut table = String::from(
+            "| program, net | nanoseconds: median (lowest to highest) | wanted |\n|---|---|---|\n",
+        );
+        for figure in &FIGURES {
+            let net = self.of(figure.of).minus(&self.of(figure.less));
+            let wanted = figure.most.map_or(String::new(), |most| {
+                let verdict = if net.median() <= most { "met" } else { "missed" };
+                format!("at most {most:.0}: {verdict}")
+            });
+            table += &format!("| {} | {} | {wanted} |\n", figure.name, net.show(0));
+        }
+        table += &format!("| (an empty program) | {} | |\n", self.of("empty").show(0));
+        for (name, _) in CHASES {
+            table += &format!("| (one dependent load in {name}) | {} | |\n", self.of(name).show(0));
+        }
+        table
+    }
+
+    /// For the record.
+    pub(crate) fn json(&self) -> Value {
+        let raw: BTreeMap<_, _> =
+            self.0.iter().map(|(name, samples)| (*name, samples.json())).collect();
+        let net: BTreeMap<_, _> = FIGURES
+            .iter()
+            .map(|figure| {
+                let net = self.of(figure.of).minus(&self.of(figure.less));
+                (figure.name, json!({ "ns": net.json(), "wanted_at_most": figure.most }))
+            })
+            .collect();
+        json!({ "payload": PAYLOAD, "raw_ns": raw, "net": net })
+    }
+}
