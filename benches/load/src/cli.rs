@@ -1,6 +1,6 @@
 //! The command line, and what it means.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub enum Command {
     /// Allocate, bind, refresh and delete again and again
     #[command(after_help = SECRETS_HELP)]
     Churn(Box<ChurnArgs>),
+    /// Be the peer of runs on other hosts: count, check, and send when asked to
+    Sink(SinkArgs),
 }
 
 /// The flags of `run`.
@@ -119,6 +121,24 @@ pub struct ChurnArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// The flags of `sink`.
+#[derive(Debug, Args)]
+pub struct SinkArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:3490")]
+    pub(crate) listen: SocketAddr,
+    /// Ports: that one and those above it, one for each channel of an allocation
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) ports: u16,
+    /// Most datagrams a second that a run may ask for
+    #[arg(long, value_name = "PPS", default_value = "1000000")]
+    pub(crate) rate_max: Rate,
+    /// No progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
 /// The server, and who we are.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
@@ -170,8 +190,12 @@ pub struct LoadArgs {
     /// Between relayed addresses of the server, in place of peers
     #[arg(long)]
     pub(crate) relay_to_relay: bool,
+    /// A turnwire-load sink, in place of peers of our own; further channels use the ports above;
+    /// repeatable
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "relay_to_relay")]
+    pub(crate) peer: Vec<SocketAddr>,
     /// Address at which this process opens its own peers [default: as the clients']
-    #[arg(long, value_name = "ADDR", conflicts_with = "relay_to_relay")]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["relay_to_relay", "peer"])]
     pub(crate) peer_ip: Option<IpAddr>,
     /// Threads that send
     #[arg(long, value_name = "N", default_value_t = 1,
@@ -314,6 +338,7 @@ impl ChurnArgs {
             direction: Way::Both,
             mode: self.mode,
             relay_to_relay: false,
+            peer: Vec::new(),
             peer_ip: self.peer_ip,
             senders: 1,
             receivers: 1,
@@ -364,9 +389,16 @@ impl LoadArgs {
     }
 
     fn peer_side(&self) -> Result<PeerSide> {
-        Ok(match self.relay_to_relay {
-            true => PeerSide::Relay,
-            false => PeerSide::Own(self.peer_ip),
+        let mut families = self.peer.iter().map(SocketAddr::is_ipv6);
+        if let Some(first) = families.next()
+            && families.any(|family| family != first)
+        {
+            bail!("--peer: all sinks must be of one address family");
+        }
+        Ok(match (self.relay_to_relay, self.peer.is_empty()) {
+            (true, _) => PeerSide::Relay,
+            (false, true) => PeerSide::Own(self.peer_ip),
+            (false, false) => PeerSide::Sink(self.peer.clone()),
         })
     }
 

@@ -3,6 +3,7 @@
 mod churn;
 mod run;
 mod search;
+mod sink;
 
 use std::fs;
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Search(args) => search::search(args),
         Command::Churn(args) => churn::churn(args),
+        Command::Sink(args) => sink::sink(args),
     };
     match done {
         Ok(code) => code,

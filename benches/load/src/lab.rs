@@ -3,6 +3,7 @@
 mod keep;
 mod measure;
 mod merge;
+mod remote;
 mod setup;
 
 pub use measure::{Load, Measurement};

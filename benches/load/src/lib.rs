@@ -31,6 +31,7 @@ pub mod progress;
 pub mod report;
 pub mod schedule;
 pub mod server;
+pub mod sink;
 pub mod stamp;
 pub mod sys;
 pub mod tracker;

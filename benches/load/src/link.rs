@@ -51,6 +51,16 @@ impl Link {
         }
     }
 
+    /// Sends a peer's datagram.
+    ///
+    /// # Errors
+    /// As sendto(2).
+    pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        match self {
+            Link::Udp(socket) => socket.send_to(bytes, to).map(|_| ()),
+        }
+    }
+
     /// Receives the next message into `buffer`; its length, or `None` when there is none now.
     ///
     /// # Errors

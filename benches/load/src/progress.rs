@@ -87,6 +87,11 @@ impl Progress {
         }
     }
 
+    /// Counts as a line: the next one has its time again.
+    pub fn told(&mut self) {
+        self.next = monotonic() + PLAIN;
+    }
+
     /// Takes the live line away.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.open) {

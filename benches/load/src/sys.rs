@@ -16,5 +16,5 @@ pub use receive::ReceiveBatch;
 pub use send::{Name, SendBatch};
 pub use socket::{
     drops_of, enable_receive_offload, grow_buffers, is_bindable, udp_connected, udp_unconnected,
-    wait_writable,
+    wait_readable, wait_writable,
 };

@@ -57,6 +57,11 @@ impl Tracker {
         Tracker { next: 0, window: vec![0; words].into(), arrivals: Arrivals::default() }
     }
 
+    /// Counts from elsewhere, to which nothing will be added.
+    pub fn of(arrivals: Arrivals) -> Tracker {
+        Tracker { arrivals, ..Tracker::new(1) }
+    }
+
     /// The counts so far.
     pub fn arrivals(&self) -> Arrivals {
         self.arrivals

@@ -20,7 +20,9 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
         Err(error) => report.note_setup(established.setup, &error),
         Ok(lab) => {
             report.setup = Some(established.setup);
-            measure(lab, args, &mut report, &mut progress)?;
+            if let Err(error) = measure(lab, args, &mut report, &mut progress) {
+                report.fail(format!("{error:#}"), None);
+            }
         }
     }
     write(&report, &args.output)

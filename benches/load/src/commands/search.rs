@@ -37,7 +37,9 @@ pub(super) fn search(args: &SearchArgs) -> Result<ExitCode> {
             let Search { lab, result, .. } = search;
             lab.close();
             report.search = Some(result);
-            done?;
+            if let Err(error) = done {
+                report.fail(format!("{error:#}"), None);
+            }
         }
     }
     write(&report, &args.output)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::keep::Keeper;
+use super::remote::SINK_LEAD;
 use super::{Field, Lab, SECOND, merge};
 use crate::control::{ControlError, Engine, Kind, Why};
 use crate::cpu;
@@ -60,6 +61,8 @@ pub(super) struct Raw {
     /// The server's process and its CPU seconds.
     pub(super) server_secs: Option<(u32, f64)>,
     pub(super) own_secs: f64,
+    /// By how much the other end's clock may be misjudged, in nanoseconds; `None`: it is ours.
+    pub(super) clock_error: Option<u64>,
 }
 
 impl Lab {
@@ -69,14 +72,41 @@ impl Lab {
     /// A thread could not do its work on this host.
     pub fn measure(&mut self, load: Load, progress: &mut Progress) -> Result<Measurement> {
         let tag = self.next_tag();
+        let clocks = if self.has_sink() { Some(self.announce(tag)?) } else { None };
+        let len = load.duration.as_nanos() as u64;
+        let slots = slots(clocks.is_some(), len);
+        if let Some(clocks) = clocks {
+            self.go(tag, &load, slots, clocks)?;
+        }
+        let raw = self.threads(tag, &load, slots, progress);
+        progress.clear();
+        let (mut raw, failure) = raw?;
+        if clocks.is_some() {
+            let from_sink = self.collect(tag)?;
+            raw.received.push(from_sink.received);
+            raw.sent.extend(from_sink.sent);
+            raw.dropped_here += from_sink.dropped_here;
+        }
+        raw.clock_error = clocks.map(|clocks| clocks.error);
+        let result = merge::merge(&self.field, &load, &raw);
+        Ok(Measurement { result, interrupted: interrupted(), failure })
+    }
+
+    /// Sends and receives, from the first thread's start to the last one's end.
+    fn threads(
+        &mut self,
+        tag: u8,
+        load: &Load,
+        slots: Slots,
+        progress: &mut Progress,
+    ) -> Result<(Raw, Option<ControlError>)> {
+        let elsewhere = self.has_sink();
         let Lab { field, engine, keeper, server_pid, .. } = self;
         let field = &*field;
         let parts = field.parts();
         let (drops, before) = (field.drops(), cpu_secs(*server_pid));
         let shared = Shared::default();
-        let (start, len) = (monotonic() + LEAD, load.duration.as_nanos() as u64);
-        let slot = (len / SLOTS).max(SLOT_MIN).min(len.max(1));
-        let slots = Slots { start, len: slot, count: (len.div_ceil(slot) as usize).max(1) };
+        let (start, len) = (slots.start, load.duration.as_nanos() as u64);
         let (control, inbox) = mpsc::channel();
         let (sent, received, failure) = thread::scope(|scope| -> Result<_> {
             let receivers = (0..field.options.receivers).map(|at| {
@@ -88,7 +118,7 @@ impl Lab {
             });
             let receivers: Vec<_> = receivers.collect();
             let senders = parts.iter().enumerate().map(|(at, flows)| {
-                let share = flows.len() as f64 / field.egress.len() as f64;
+                let share = flows.len() as f64 / field.flows.len() as f64;
                 let rate = load.rate.map(|rate| rate * share);
                 let schedule = Schedule { start, end: start + len, rate };
                 let sender = field.sender(flows, tag, schedule, slots, &shared);
@@ -107,14 +137,17 @@ impl Lab {
                 last: (start, [0; 2]),
                 failure: None,
             };
-            watch.until(progress, || senders.iter().all(ScopedJoinHandle::is_finished));
+            watch.until(progress, |now| {
+                // A sink's threads are not to be seen from here: their time is.
+                let over = !elsewhere || now >= start + len;
+                over && senders.iter().all(ScopedJoinHandle::is_finished)
+            });
             let sent = senders.into_iter().map(join).collect::<Result<Vec<Sent>>>();
             watch.drain(field.options.drain);
             shared.stop_receiving.store(true, Ordering::Relaxed);
             let received = receivers.into_iter().map(|thread| Ok(join(thread)??));
             Ok((sent?, received.collect::<Result<Vec<Received>>>()?, watch.failure))
         })?;
-        progress.clear();
         let after = cpu_secs(*server_pid);
         let raw = Raw {
             slots,
@@ -123,10 +156,18 @@ impl Lab {
             dropped_here: field.drops().saturating_sub(drops),
             server_secs: server_pid.zip(after[0].zip(before[0]).map(|(a, b)| a - b)),
             own_secs: after[1].zip(before[1]).map_or(0.0, |(a, b)| a - b),
+            clock_error: None,
         };
-        let result = merge::merge(field, &load, &raw);
-        Ok(Measurement { result, interrupted: interrupted(), failure })
+        Ok((raw, failure))
     }
+}
+
+/// Equal parts of a run that is about to begin.
+fn slots(with_sink: bool, len: u64) -> Slots {
+    let lead = if with_sink { SINK_LEAD.as_nanos() as u64 } else { LEAD };
+    let slot = (len / SLOTS).max(SLOT_MIN).min(len.max(1));
+    let count = (len.div_ceil(slot) as usize).max(1);
+    Slots { start: monotonic() + lead, len: slot, count }
 }
 
 impl Field {
@@ -156,6 +197,7 @@ impl Field {
             filler: &self.filler,
             schedule,
             slots,
+            clock_offset: 0,
             spin: self.options.spin,
             offload: self.options.offload,
             shared,
@@ -223,9 +265,13 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     /// Keeps the allocations alive and tells how it goes, until the senders are done.
-    fn until(&mut self, progress: &mut Progress, done: impl Fn() -> bool) {
-        while !done() {
+    fn until(&mut self, progress: &mut Progress, done: impl Fn(u64) -> bool) {
+        while !done(monotonic()) {
             self.work(Duration::from_millis(20));
+            let stopped = self.shared.stop_sending.load(Ordering::Relaxed);
+            if stopped {
+                return;
+            }
             if interrupted() || self.failure.is_some() {
                 self.shared.stop_sending.store(true, Ordering::Relaxed);
             }

@@ -88,7 +88,10 @@ pub(super) fn merge(field: &Field, load: &Load, raw: &Raw) -> RunResult {
         stray: raw.received.iter().map(|received| received.stray).sum(),
         latency: Latency::of(&latency),
         latency_histogram: latency::encode(&latency),
-        clock: "same host".to_owned(),
+        clock: match raw.clock_error {
+            None => "same host".to_owned(),
+            Some(error) => format!("estimated, within {:.0} us", error as f64 / 1e3),
+        },
         directions,
         generator: generator(load, raw, totals, secs),
         server_cpu: raw.server_secs.map(|(pid, secs)| ServerCpu {

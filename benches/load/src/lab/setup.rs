@@ -231,7 +231,8 @@ impl Site {
     fn finish(self) -> Result<Lab, SetupError> {
         let flows = self.options.shape.flows();
         let mut egress = Vec::with_capacity(flows.len());
-        for (at, flow) in flows.iter().enumerate() {
+        for (at, flow) in flows.iter().enumerate().filter(|(_, flow)| flow.from < self.links.len())
+        {
             egress.push(self.egress(at as u32, flow)?);
         }
         let ingress: Vec<Ingress> = flows.iter().map(|flow| self.ingress(flow)).collect();
@@ -288,6 +289,20 @@ impl Site {
             channel: by_channel.then(|| channel_number(flow.channel).number()),
             direction: flow.direction,
         }
+    }
+}
+
+impl Field {
+    /// How a command to the sink behind this allocation's channel is wrapped.
+    pub(super) fn command_framing(&self, (_, channel): (usize, usize)) -> Result<Framing> {
+        let PeerSide::Sink(sinks) = &self.options.peer else { bail!("there is no sink") };
+        Ok(match self.options.mode {
+            Mode::Channel => Framing::Channel {
+                number: channel_number(channel),
+                padded: self.options.transport != Transport::Udp,
+            },
+            Mode::Send => Framing::send(sink_port(sinks, channel), [0; 12]),
+        })
     }
 }
 

@@ -86,8 +86,16 @@ pub fn drops_of(socket: &impl AsFd) -> u64 {
 
 /// Waits until the socket takes data again, at most so many milliseconds.
 pub fn wait_writable(socket: &impl AsFd, timeout_ms: i32) {
-    let fd = socket.as_fd().as_raw_fd();
-    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    wait(socket, libc::POLLOUT, timeout_ms);
+}
+
+/// Waits until the socket has something to read, at most so many milliseconds.
+pub fn wait_readable(socket: &impl AsFd, timeout_ms: i32) {
+    wait(socket, libc::POLLIN, timeout_ms);
+}
+
+fn wait(socket: &impl AsFd, events: i16, timeout_ms: i32) {
+    let mut poll = libc::pollfd { fd: socket.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: one pollfd, ours.
     unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
 }

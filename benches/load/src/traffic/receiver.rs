@@ -13,6 +13,7 @@ use crate::framing::FRAMING_MAX;
 use crate::latency::{self, small_histogram};
 use crate::link::Link;
 use crate::plan::Direction;
+use crate::sink::MAGIC;
 use crate::stamp::{Filler, Judgement, Stamp};
 use crate::sys::{Poller, ReceiveBatch, monotonic};
 use crate::tracker::{Arrival, Arrivals, Tracker};
@@ -78,6 +79,11 @@ pub struct FlowArrivals {
 }
 
 impl FlowArrivals {
+    /// Counted elsewhere.
+    pub fn of(arrivals: Arrivals) -> FlowArrivals {
+        FlowArrivals { tracker: Tracker::of(arrivals), latency: None }
+    }
+
     /// The counts.
     pub fn arrivals(&self) -> Arrivals {
         self.tracker.arrivals()
@@ -102,6 +108,21 @@ pub struct Received {
     pub latency_by_slot: Vec<Histogram<u32>>,
 }
 
+impl Received {
+    /// Nothing yet.
+    pub fn new(flows: usize, slots: usize) -> Received {
+        Received {
+            flows: std::iter::repeat_with(|| None).take(flows).collect(),
+            unreadable: [0; 2],
+            misrouted: [0; 2],
+            stray: 0,
+            latency: [latency::histogram(), latency::histogram()],
+            by_slot: vec![0; slots],
+            latency_by_slot: vec![small_histogram(2); slots],
+        }
+    }
+}
+
 /// What its links are read into, and what it has seen.
 struct Work<'a, 'b> {
     receiver: &'b Receiver<'a>,
@@ -122,15 +143,7 @@ impl Receiver<'_> {
             poller.add(&*self.links[*socket], *socket)?;
         }
         let mut work = Work {
-            seen: Received {
-                flows: std::iter::repeat_with(|| None).take(self.flows.len()).collect(),
-                unreadable: [0; 2],
-                misrouted: [0; 2],
-                stray: 0,
-                latency: [latency::histogram(), latency::histogram()],
-                by_slot: vec![0; self.slots.count],
-                latency_by_slot: vec![small_histogram(2); self.slots.count],
-            },
+            seen: Received::new(self.flows.len(), self.slots.count),
             recent: latency::histogram(),
             untold: 0,
             receiver: &self,
@@ -223,6 +236,8 @@ impl Work<'_, '_> {
         let (stamp, intact) = match self.receiver.filler.judge(payload) {
             Judgement::Intact(stamp) => (stamp, true),
             Judgement::Damaged(stamp) => (stamp, false),
+            // a sink's answer that comes late
+            Judgement::Unreadable if payload.starts_with(MAGIC) => return,
             Judgement::Unreadable => return self.unreadable(socket),
         };
         if stamp.tag != self.receiver.tag {

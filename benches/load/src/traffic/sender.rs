@@ -39,6 +39,13 @@ pub struct Egress {
     pub framing: Framing,
 }
 
+impl Egress {
+    /// A flow that leaves from another host.
+    pub fn elsewhere(flow: u32) -> Egress {
+        Egress { flow, socket: usize::MAX, to: None, framing: Framing::Bare }
+    }
+}
+
 /// A sender thread's work.
 pub struct Sender<'a> {
     /// Its flows, in the order of their turns; not empty.
@@ -55,6 +62,8 @@ pub struct Sender<'a> {
     pub schedule: Schedule,
     /// Parts of the run.
     pub slots: Slots,
+    /// This host's clock less the one that stamps are to show, in nanoseconds.
+    pub clock_offset: i64,
     /// Wait by spinning, not by sleeping.
     pub spin: bool,
     /// Send trains of datagrams as one (UDP_SEGMENT).
@@ -175,8 +184,9 @@ impl Work<'_, '_> {
         if other || self.batch.is_full() {
             self.flush();
         }
-        let Sender { tag, mix, filler, .. } = *self.sender;
-        let stamp = Stamp { tag, flow: flow.flow, sequence: self.next[at], scheduled: due };
+        let Sender { tag, mix, filler, clock_offset, .. } = *self.sender;
+        let scheduled = due.saturating_add_signed(-clock_offset);
+        let stamp = Stamp { tag, flow: flow.flow, sequence: self.next[at], scheduled };
         self.next[at] += 1;
         let len = mix.len_of(k);
         self.batch.push(|out| flow.framing.wrap(len, out, |payload| filler.write(stamp, payload)));

@@ -7,6 +7,8 @@ mod failures;
 mod faults;
 mod many;
 mod proxy;
+mod rates;
 mod relay;
 mod shapes;
+mod sink;
 mod tool;

@@ -1,0 +1,91 @@
+//! Searching for a rate, and churn.
+
+use super::relay::Relay;
+use super::tool::call;
+
+#[test]
+fn a_search_finds_a_rate_that_held_and_lists_its_trials() {
+    let relay = Relay::turnwire(&[]);
+    let done = call(&[
+        "search",
+        "--server",
+        &relay.address.to_string(),
+        "--user",
+        "u",
+        "--password",
+        "p",
+        "-q",
+        "--from",
+        "1000",
+        "--up-to",
+        "4000",
+        "--trial",
+        "0.3",
+        "--loss",
+        "0.01",
+        "--confirm",
+        "2",
+    ]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let search = done.report().search.as_ref().expect("a search");
+    let [found] = search.rates.as_slice() else { panic!("{search:?}") };
+    assert_eq!((found.loss_max, found.confirmed), (0.01, 2));
+    let pps = found.pps.expect("a rate");
+    assert!(pps > 500.0 && pps < 4_500.0, "{found:?}");
+    assert!(search.trials.len() >= 3, "{search:?}");
+    assert!(done.report().run.is_some());
+}
+
+#[test]
+fn churn_counts_whole_lives_and_leaves_nothing_behind() {
+    let relay = Relay::turnwire(&[]);
+    let done = call(&[
+        "churn",
+        "--server",
+        &relay.address.to_string(),
+        "--user",
+        "u",
+        "--password",
+        "p",
+        "--rate",
+        "200",
+        "--duration",
+        "1",
+        "--channels-per-allocation",
+        "2",
+        "--refreshes",
+        "2",
+    ]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let churn = done.report().churn.as_ref().expect("churn");
+    let of = |kind: &str| {
+        churn.requests.iter().find(|request| request.kind == kind).expect(kind).succeeded
+    };
+    assert_eq!((of("allocate"), of("delete"), of("life")), (200, 200, 200));
+    assert_eq!((of("channel-bind"), of("refresh")), (400, 400));
+    assert_eq!(relay.metric("turnwire_allocations ", &[]), 0);
+}
+
+#[test]
+fn churn_beyond_a_quota_says_which() {
+    let relay = Relay::turnwire(&["--user-quota", "2"]);
+    let done = call(&[
+        "churn",
+        "--server",
+        &relay.address.to_string(),
+        "--user",
+        "u",
+        "--password",
+        "p",
+        "--duration",
+        "0.5",
+        "--in-flight",
+        "8",
+    ]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("486 Allocation Quota Reached"), "{}", done.stderr);
+    let churn = done.report().churn.as_ref().expect("churn");
+    let allocate = &churn.requests[0];
+    assert!(allocate.failed.contains_key("486 Allocation Quota Reached"), "{allocate:?}");
+    assert_eq!(relay.metric("turnwire_allocations ", &[]), 0);
+}
