@@ -33,6 +33,8 @@ const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
 /// How long the last lives may take to end.
 const CLOSING: u64 = 8 * SECOND;
+/// A failure that is none.
+const PORT_TAKEN: &str = "437 Allocation Mismatch (port reused too soon, not a failure)";
 /// The order in which results list requests.
 const KINDS: [Kind; 5] =
     [Kind::Allocate, Kind::Permission, Kind::Channel, Kind::Refresh, Kind::Delete];
@@ -88,6 +90,7 @@ pub struct Churn {
     tallies: BTreeMap<Kind, Tally>,
     lives: Tally,
     first_failure: Option<ControlError>,
+    port_taken: u64,
 }
 
 impl Churn {
@@ -118,6 +121,7 @@ impl Churn {
             tallies: BTreeMap::new(),
             lives: Tally::default(),
             first_failure: None,
+            port_taken: 0,
             options,
             plan,
             engine,
@@ -223,7 +227,7 @@ impl Churn {
     }
 
     fn carry(&mut self, until: u64) {
-        let Churn { engine, pump, free, due, tallies, lives, first_failure, .. } = self;
+        let Churn { engine, pump, free, due, tallies, lives, first_failure, port_taken, .. } = self;
         pump.run_to_the_end(engine, until, &mut |engine, pump, outcome| {
             let Outcome { session, kind, took, result } = outcome;
             let tally = tallies.entry(kind).or_default();
@@ -232,6 +236,12 @@ impl Churn {
                 Ok(()) => {
                     tally.succeeded += 1;
                     tally.latency.saturating_record(took);
+                }
+                // Whoever had this port before is still remembered: RFC 8656 section 7.4 wants
+                // another port, and the next life has one. It is counted, but no failure.
+                Err(error) if error.is_port_taken() => {
+                    *tally.failed.entry(PORT_TAKEN.to_owned()).or_default() += 1;
+                    *port_taken += 1;
                 }
                 Err(error) => {
                     *tally.failed.entry(cause(&error)).or_default() += 1;
@@ -268,7 +278,8 @@ impl Churn {
             .filter_map(|kind| Some(request(kind.name(), self.tallies.get(kind)?)))
             .collect();
         requests.push(request("life", &self.lives));
-        let failures = self.tallies.values().flat_map(|tally| tally.failed.values()).sum();
+        let failures: u64 = self.tallies.values().flat_map(|tally| tally.failed.values()).sum();
+        let failures = failures - self.port_taken;
         Churned {
             result: ChurnResult {
                 secs,

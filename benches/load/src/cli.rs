@@ -43,6 +43,8 @@ pub enum Command {
     Churn(Box<ChurnArgs>),
     /// Be the peer of runs on other hosts: count, check, and send when asked to
     Sink(SinkArgs),
+    /// Put results side by side
+    Compare(CompareArgs),
 }
 
 /// The flags of `run`.
@@ -119,6 +121,17 @@ pub struct ChurnArgs {
     pub(crate) duration: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// The flags of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Results in JSON, the one to compare with first; those of one label are merged
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the comparison as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// The flags of `sink`.
@@ -226,6 +239,9 @@ pub struct OutputArgs {
     /// Write the result as JSON; - is standard output, in place of the summary
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Write the result as one HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// What comparisons call this result [default: the server]
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,

@@ -6,12 +6,15 @@ mod search;
 mod sink;
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::cli::{Cli, Command, OutputArgs, redacted};
+use crate::cli::{Cli, Command, CompareArgs, OutputArgs, redacted};
+use crate::compare;
 use crate::control::ControlError;
+use crate::html;
 use crate::lab::SetupError;
 use crate::options::Options;
 use crate::report::{self, Ended, Failure, Machine, Report, SCHEMA, Setup, summary};
@@ -24,6 +27,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Command::Search(args) => search::search(args),
         Command::Churn(args) => churn::churn(args),
         Command::Sink(args) => sink::sink(args),
+        Command::Compare(args) => compare(args),
     };
     match done {
         Ok(code) => code,
@@ -97,6 +101,20 @@ impl Report {
     }
 }
 
+fn compare(args: &CompareArgs) -> Result<ExitCode> {
+    let reports = args.files.iter().map(|path| compare::read(path)).collect::<Result<Vec<_>>>()?;
+    print!("{}", compare::text(&compare::entries(reports.clone())?));
+    if let Some(path) = &args.html {
+        write_html(path, reports)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_html(path: &Path, reports: Vec<Report>) -> Result<()> {
+    let page = html::page(&compare::entries(reports)?);
+    fs::write(path, page).with_context(|| format!("writing {}", path.display()))
+}
+
 /// Writes the result to all places that were asked for.
 fn write(report: &Report, output: &OutputArgs) -> Result<ExitCode> {
     let mut failed = report.ended == Ended::Failed;
@@ -111,6 +129,12 @@ fn write(report: &Report, output: &OutputArgs) -> Result<ExitCode> {
         && let Err(error) = fs::write(path, json + "\n")
     {
         eprintln!("turnwire-load: writing {}: {error}", path.display());
+        failed = true;
+    }
+    if let Some(path) = &output.html
+        && let Err(error) = write_html(path, vec![report.clone()])
+    {
+        eprintln!("turnwire-load: {error:#}");
         failed = true;
     }
     if report.ended == Ended::Interrupted {

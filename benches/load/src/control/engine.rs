@@ -248,7 +248,14 @@ impl Engine {
             }
             Event::Permitted { .. } => (Kind::Permission, Ok(())),
             Event::Bound { .. } => (Kind::Channel, Ok(())),
-            Event::Failed { request, why } => (Kind::of(&request), Err(why.into())),
+            Event::Failed { request, why } => {
+                let kind = Kind::of(&request);
+                if kind == Kind::Allocate {
+                    // Without an allocation the rest makes no sense.
+                    session.todo.clear();
+                }
+                (kind, Err(why.into()))
+            }
         };
         self.introduced |= result.is_ok();
         self.finish(at, kind, now, result);

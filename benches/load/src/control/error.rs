@@ -51,6 +51,14 @@ impl ControlError {
     }
 }
 
+impl ControlError {
+    /// Whether the server says that our address has an allocation already: it remembers whoever
+    /// had this port before.
+    pub fn is_port_taken(&self) -> bool {
+        self.kind == Kind::Allocate && self.why == Why::Refused(Code::ALLOCATION_MISMATCH)
+    }
+}
+
 impl From<Failure> for Why {
     fn from(failure: Failure) -> Why {
         match failure {

@@ -9,7 +9,7 @@ use turn::attribute::Family;
 use turn::client::{Allocate, Request};
 
 use super::{CLOSING, Field, Lab, SECOND, first_tag, keep};
-use crate::control::{ControlError, Ended, Engine, EngineSettings, Pump};
+use crate::control::{ControlError, Ended, Engine, EngineSettings, Outcome, Pump};
 use crate::cpu;
 use crate::framing::Framing;
 use crate::link::Link;
@@ -139,17 +139,33 @@ impl Site {
         Ok(())
     }
 
-    /// The wave of Allocate requests.
+    /// The wave of Allocate requests. A 437 means that the server still remembers whoever had our
+    /// port before: RFC 8656 section 7.4 wants another port then.
     fn allocate(&mut self, progress: &mut Progress) -> Result<(), SetupError> {
         let of = self.options.shape.allocations;
         let family = self.family();
         let wanted = Request::Allocate(Allocate { family, ..Allocate::default() });
         let wave = (0..of).map(|session| (session, vec![wanted.clone()]));
         self.engine.enqueue_each(wave);
-        let setup = &mut self.setup;
-        run(&mut self.engine, &mut self.pump, &mut |_| {
-            setup.allocations += 1;
-            progress.setup("allocations", setup.allocations, of);
+        let Site { options, links, engine, pump, setup } = self;
+        let mut again = 2 * of + 10;
+        run(engine, pump, &mut |engine, pump, outcome| {
+            let Err(error) = outcome.result else {
+                setup.allocations += 1;
+                progress.setup("allocations", setup.allocations, of);
+                return Ok(());
+            };
+            if !error.is_port_taken() || again == 0 {
+                return Err(SetupError::Control(error));
+            }
+            again -= 1;
+            let link = Arc::new(connect(options)?);
+            pump.forget(outcome.session);
+            engine.replace(outcome.session, link.clone());
+            pump.watch(outcome.session, link.clone())?;
+            links[outcome.session] = link;
+            engine.enqueue(outcome.session, [wanted.clone()]);
+            Ok(())
         })
     }
 
@@ -174,13 +190,15 @@ impl Site {
         let setup = &mut self.setup;
         let channels = self.options.shape.channels;
         let mode = self.options.mode;
-        run(&mut self.engine, &mut self.pump, &mut |_| {
+        run(&mut self.engine, &mut self.pump, &mut |_, _, outcome| {
+            outcome.result.map_err(SetupError::Control)?;
             setup.channels += match mode {
                 Mode::Channel => 1,
                 Mode::Send => channels.min(PERMISSION_PEERS),
             };
             setup.channels = setup.channels.min(of);
             progress.setup("channels", setup.channels, of);
+            Ok(())
         })
     }
 
@@ -324,26 +342,23 @@ pub(crate) fn connect(options: &Options) -> Result<Link> {
     Link::udp(local, server).with_context(|| format!("a socket from {} to {server}", local.ip()))
 }
 
+/// What to do about one outcome; an error ends the setup.
+type OnOutcome<'a> = dyn FnMut(&mut Engine, &mut Pump, Outcome) -> Result<(), SetupError> + 'a;
+
 /// Runs the engine until everything has succeeded or something has failed.
 fn run(
     engine: &mut Engine,
     pump: &mut Pump,
-    on_success: &mut dyn FnMut(usize),
+    on_outcome: &mut OnOutcome<'_>,
 ) -> Result<(), SetupError> {
     let mut failure = None;
     let deadline = monotonic() + SETUP_MAX;
-    let ended = pump.run(engine, deadline, &mut |_, _, outcome| match outcome.result {
-        Ok(()) => {
-            on_success(outcome.session);
-            true
-        }
-        Err(error) => {
-            failure = Some(error);
-            false
-        }
+    let ended = pump.run(engine, deadline, &mut |engine, pump, outcome| {
+        failure = on_outcome(engine, pump, outcome).err();
+        failure.is_none()
     });
     match (failure, ended) {
-        (Some(error), _) => Err(SetupError::Control(error)),
+        (Some(error), _) => Err(error),
         (None, Ended::Interrupted) => Err(SetupError::Interrupted),
         (None, Ended::Deadline) => Err(anyhow::anyhow!("the setup took over an hour").into()),
         (None, Ended::Idle | Ended::Stopped) => Ok(()),
