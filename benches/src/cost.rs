@@ -46,8 +46,8 @@ const fn subject(name: &'static str, tables: usize, program: &'static str, actio
     Subject { name, tables, program, action }
 }
 
-/// The tables: one flow in three mixes of families, and 64,000 flows.
-const SUBJECTS: [Subject; 13] = [
+/// The tables: one flow in three mixes of families; 64,000, 1,000 and 16,000 flows.
+const SUBJECTS: [Subject; 17] = [
     subject("empty", 0, "empty", XDP_PASS),
     subject("hot IPv4", 0, "relay_hot", XDP_TX),
     subject("hot IPv6", 1, "relay_hot", XDP_TX),
@@ -61,6 +61,10 @@ const SUBJECTS: [Subject; 13] = [
     subject("hash random", 3, "hash_random", XDP_PASS),
     subject("pick again", 3, "pick", XDP_PASS),
     subject("random again", 3, "relay_random", XDP_TX),
+    subject("pick of 1,000", 4, "pick", XDP_PASS),
+    subject("random of 1,000", 4, "relay_random", XDP_TX),
+    subject("pick of 16,000", 5, "pick", XDP_PASS),
+    subject("random of 16,000", 5, "relay_random", XDP_TX),
 ];
 
 /// The figures of all rounds, by name: nanoseconds.
@@ -79,6 +83,8 @@ pub(crate) fn measure(effort: Effort, objects: &[Option<&Path>]) -> Result<Vec<C
             load(1, Family::V6, Family::V6)?,
             load(1, Family::V4, Family::V6)?,
             load(64_000, Family::V4, Family::V4)?,
+            load(1000, Family::V4, Family::V4)?,
+            load(16_000, Family::V4, Family::V4)?,
         ]);
     }
     let mut chases = Vec::new();
@@ -132,16 +138,38 @@ const fn figure(
     Figure { name, of, less, most }
 }
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 11] = [
     figure("relay, IPv4, hot", "hot IPv4", "empty", Some(60.0)),
     figure("relay, IPv6, hot", "hot IPv6", "empty", None),
     figure("relay, IPv4 to IPv6 and back, hot", "hot IPv4 and IPv6", "empty", None),
     figure("relay, IPv4, hot, table of 64,000", "hot IPv4 among 64,000", "empty again", None),
+    figure(
+        "relay, IPv4, 1,000 random flows, less picking",
+        "random of 1,000",
+        "pick of 1,000",
+        None,
+    ),
+    figure(
+        "relay, IPv4, 16,000 random flows, less picking",
+        "random of 16,000",
+        "pick of 16,000",
+        None,
+    ),
     figure("relay, IPv4, 64,000 random flows, less picking", "random", "pick", Some(150.0)),
-    figure("relay, IPv4, 64,000 random flows, all told", "random", "empty again", None),
-    figure("the same, again", "random again", "pick again", None),
-    figure("kernel HASH, one lookup, hot", "hash hot", "empty again", None),
-    figure("kernel HASH, one lookup, random, less picking", "hash random", "hash pick", None),
+    figure("relay, IPv4, 64,000 random flows, with picking", "random", "empty again", None),
+    figure(
+        "relay, IPv4, 64,000 random flows, less picking, once more",
+        "random again",
+        "pick again",
+        None,
+    ),
+    figure("kernel HASH of 64,000 flows, one lookup, hot", "hash hot", "empty again", None),
+    figure(
+        "kernel HASH of 64,000 flows, one lookup, random, less picking",
+        "hash random",
+        "hash pick",
+        None,
+    ),
 ];
 
 impl Costs {

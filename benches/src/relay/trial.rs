@@ -184,6 +184,8 @@ pub(crate) struct Carried {
     pub(crate) most: f64,
     /// And with none.
     pub(crate) lossless: f64,
+    /// Most that arrived in any trial, however much was lost.
+    pub(crate) delivered: f64,
     /// Trials made, and those that were void.
     pub(crate) trials: u32,
     pub(crate) voids: u32,
@@ -236,13 +238,11 @@ impl Search {
         for _ in 0..2 {
             let outcome = bench.trial(Offer::Rate(rate), self.time)?;
             found.trials += 1;
-            if std::env::var_os("TURNWIRE_BENCH_TRIALS").is_some() {
-                crate::progress(&format!("      {rate:.0}: {outcome:?}"));
-            }
             if outcome.void().is_some() {
                 voids += 1;
                 continue;
             }
+            found.delivered = found.delivered.max(outcome.rate());
             if outcome.received == outcome.sent {
                 found.lossless = found.lossless.max(outcome.rate());
             }
