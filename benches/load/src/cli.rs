@@ -1,16 +1,16 @@
 //! The command line, and what it means.
 
+mod meaning;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::mix::Mix;
-use crate::options::{Mode, Options, PeerSide};
-use crate::plan::Shape;
-use crate::server::{Login, Transport, Uri};
+use crate::options::Mode;
+use crate::server::{Transport, Uri};
 
 const SECRETS_HELP: &str = "\
 Secrets:
@@ -168,8 +168,14 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SECRET")]
     pub(crate) auth_secret: Option<String>,
     /// How to talk to the server [default: as the URI says, else udp]
-    #[arg(long, value_name = "udp")]
+    #[arg(long, value_enum)]
     pub(crate) transport: Option<Transport>,
+    /// Certificates to believe, in PEM [default: the system's]
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Believe any certificate
+    #[arg(long)]
+    pub(crate) tls_insecure: bool,
     /// Address of this host that clients use [default: the kernel's choice]
     #[arg(long, value_name = "ADDR")]
     pub(crate) local_ip: Option<IpAddr>,
@@ -302,135 +308,6 @@ pub(crate) fn secs(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.01..=864_000.0).contains(&secs) => Ok(Duration::from_secs_f64(secs)),
         _ => Err("seconds are between 0.01 and 864,000".to_owned()),
-    }
-}
-
-impl ServerArgs {
-    /// The transport: the flag's, else the URI's, else UDP.
-    pub(crate) fn transport(&self) -> Result<Transport> {
-        match (self.transport, self.server.transport) {
-            (Some(flag), Some(uri)) if flag != uri => {
-                bail!("--transport {flag} is not what {} says", self.server)
-            }
-            (flag, uri) => Ok(flag.or(uri).unwrap_or(Transport::Udp)),
-        }
-    }
-
-    pub(crate) fn login(&self, unix: Duration) -> Result<Login> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let flags = self.password.is_some() || self.auth_secret.is_some();
-        let password = self.password.clone();
-        let password = password.or_else(|| variable("TURNWIRE_LOAD_PASSWORD").filter(|_| !flags));
-        let secret = self.auth_secret.clone();
-        let secret = secret.or_else(|| variable("TURNWIRE_LOAD_AUTH_SECRET").filter(|_| !flags));
-        Login::of(self.user.as_deref(), password.as_deref(), secret.as_deref(), unix)
-    }
-}
-
-impl SearchArgs {
-    /// # Errors
-    /// Values that make no sense together.
-    pub(crate) fn check(&self) -> Result<(f64, f64)> {
-        let (Some(from), Some(up_to)) = (self.from.0, self.up_to.0) else {
-            bail!("--from and --up-to are numbers: a search is for the rate itself");
-        };
-        if from > up_to {
-            bail!("--from is above --up-to");
-        }
-        if self.precision < 0.001 {
-            bail!("--precision is at least 0.001: no machine is steadier than that");
-        }
-        Ok((from, up_to))
-    }
-}
-
-impl ChurnArgs {
-    /// Everything that is understood without asking the server.
-    pub(crate) fn options(&self, unix: Duration) -> Result<Options> {
-        let load = LoadArgs {
-            allocations: 1,
-            channels_per_allocation: self.channels_per_allocation.max(1),
-            payload: "20".parse()?,
-            direction: Way::Both,
-            mode: self.mode,
-            relay_to_relay: false,
-            peer: Vec::new(),
-            peer_ip: self.peer_ip,
-            senders: 1,
-            receivers: 1,
-            cores: Vec::new(),
-            spin: false,
-            offload: false,
-            drain: Duration::ZERO,
-        };
-        load.options(&self.server, unix)
-    }
-}
-
-impl LoadArgs {
-    /// Everything that is understood without asking the server.
-    pub(crate) fn options(&self, server: &ServerArgs, unix: Duration) -> Result<Options> {
-        let shape = Shape {
-            allocations: self.allocations,
-            channels: self.channels_per_allocation,
-            to_peer: self.direction != Way::ToClient,
-            to_client: self.direction != Way::ToPeer,
-            relay_to_relay: self.relay_to_relay,
-        };
-        shape.check()?;
-        let address = server.server.resolve()?;
-        let other = |ip: &IpAddr| ip.is_ipv4() != address.is_ipv4();
-        if let Some(ip) = server.local_ip.filter(other) {
-            bail!("--local-ip {ip} cannot reach {address}: it is of the other address family");
-        }
-        Ok(Options {
-            uri: server.server.to_string(),
-            server: address,
-            transport: server.transport()?,
-            login: server.login(unix)?,
-            shape,
-            mode: self.mode,
-            mix: self.payload.clone(),
-            peer: self.peer_side()?,
-            local: server.local_ip,
-            in_flight: usize::from(server.in_flight),
-            senders: usize::from(self.senders),
-            receivers: usize::from(self.receivers),
-            cores: self.cores()?,
-            spin: self.spin,
-            offload: self.offload,
-            drain: self.drain,
-            server_pid: server.server_pid,
-        })
-    }
-
-    fn peer_side(&self) -> Result<PeerSide> {
-        let mut families = self.peer.iter().map(SocketAddr::is_ipv6);
-        if let Some(first) = families.next()
-            && families.any(|family| family != first)
-        {
-            bail!("--peer: all sinks must be of one address family");
-        }
-        Ok(match (self.relay_to_relay, self.peer.is_empty()) {
-            (true, _) => PeerSide::Relay,
-            (false, true) => PeerSide::Own(self.peer_ip),
-            (false, false) => PeerSide::Sink(self.peer.clone()),
-        })
-    }
-
-    fn cores(&self) -> Result<Vec<usize>> {
-        let threads = usize::from(self.senders) + usize::from(self.receivers);
-        if !self.cores.is_empty() && self.cores.len() != threads {
-            bail!("--cores lists {} cores for {threads} threads", self.cores.len());
-        }
-        for core in &self.cores {
-            // Tried on a thread of its own, so that this one stays free.
-            let pinned = std::thread::scope(|scope| scope.spawn(|| crate::sys::pin(*core)).join());
-            pinned
-                .unwrap_or_else(|_| Err(std::io::Error::other("the thread ended")))
-                .with_context(|| format!("--cores {core}: this process may not run there"))?;
-        }
-        Ok(self.cores.clone())
     }
 }
 

@@ -35,6 +35,8 @@ pub mod schedule;
 pub mod server;
 pub mod sink;
 pub mod stamp;
+pub mod stream;
 pub mod sys;
+pub mod tls;
 pub mod tracker;
 pub mod traffic;

@@ -4,13 +4,19 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::stream::Stream;
 use crate::sys;
+
+/// How often a message is tried on a stream that is full, a millisecond each.
+const CONTROL_TRIES: usize = 200;
 
 /// One client's way to the server, or one peer's to everybody.
 #[derive(Debug)]
 pub enum Link {
     /// Datagrams.
     Udp(UdpSocket),
+    /// A client's stream.
+    Stream(Box<Stream>),
 }
 
 impl Link {
@@ -37,10 +43,11 @@ impl Link {
     pub fn local(&self) -> io::Result<SocketAddr> {
         match self {
             Link::Udp(socket) => socket.local_addr(),
+            Link::Stream(stream) => stream.local(),
         }
     }
 
-    /// Sends a STUN message. A datagram that does not fit now is lost, as on the way: the client
+    /// Sends a STUN message. A message that does not fit now is lost, as on the way: the client
     /// sends it again.
     ///
     /// # Errors
@@ -48,6 +55,16 @@ impl Link {
     pub fn send_control(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Link::Udp(socket) => refusal_of(socket.send(bytes).map(|_| ())),
+            Link::Stream(stream) => {
+                for _ in 0..CONTROL_TRIES {
+                    if stream.send([bytes].into_iter())? == 1 {
+                        return Ok(());
+                    }
+                    sys::wait_writable(&**stream, 1);
+                }
+                // The stream is full for long: as if it were lost on the way.
+                Ok(())
+            }
         }
     }
 
@@ -58,6 +75,7 @@ impl Link {
     pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         match self {
             Link::Udp(socket) => socket.send_to(bytes, to).map(|_| ()),
+            Link::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -71,6 +89,7 @@ impl Link {
                 Ok(len) => Ok(Some(len)),
                 Err(error) => refusal_of(Err(error)).map(|()| None),
             },
+            Link::Stream(stream) => stream.receive(buffer),
         }
     }
 }
@@ -93,6 +112,7 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Link::Udp(socket) => socket.as_fd(),
+            Link::Stream(stream) => stream.as_fd(),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::mix::Mix;
 use crate::plan::Shape;
 use crate::server::{Login, Transport};
+use crate::tls::Tls;
 
 /// How clients wrap data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -60,6 +61,8 @@ pub struct Options {
     pub server: SocketAddr,
     /// How it is talked to.
     pub transport: Transport,
+    /// What TLS believes; there if and only if the transport is TLS.
+    pub tls: Option<Tls>,
     /// Who we are.
     pub login: Login,
     /// How many allocations, channels, directions.

@@ -185,18 +185,25 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Whether the generator sent what it was asked for, and received what came back.
+    /// Whether the generator sent what it was asked for in time, and received what came back.
     pub fn kept_up(&self) -> bool {
-        kept_up(self.totals, self.generator.blocked) && self.generator.dropped_here == 0
+        let sent = self.totals.sent + self.generator.blocked;
+        kept_up(self.asked_pps, sent, self.totals.offered, self.secs)
+            && self.generator.dropped_here == 0
     }
 }
 
 /// A generator that sends less than this of what was due is the limit.
 const KEPT_UP: f64 = 0.99;
+/// So is one that takes longer than this times what it should, and the seconds below.
+const OVERTIME: f64 = 1.03;
+const STUTTER_SECS: f64 = 0.05;
 
-/// Whether so much was sent, or given to a stream that was full: then it is the relay that lags.
-pub(crate) fn kept_up(totals: Counts, blocked: u64) -> bool {
-    (totals.sent + blocked) as f64 >= KEPT_UP * totals.offered as f64
+/// Whether so much was sent in time, or given to a stream that was full: then the relay lags.
+pub(crate) fn kept_up(asked: Option<f64>, sent: u64, offered: u64, secs: f64) -> bool {
+    let Some(asked) = asked else { return true };
+    let planned_secs = offered as f64 / asked;
+    sent as f64 >= KEPT_UP * offered as f64 && secs <= planned_secs * OVERTIME + STUTTER_SECS
 }
 
 /// One direction.

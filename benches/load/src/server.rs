@@ -14,11 +14,11 @@ use turn::credentials::{prepare, rest_password};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Datagrams.
+    /// Datagrams
     Udp,
-    /// A stream, framed as RFC 8656 section 12.5 says.
+    /// A stream, framed as RFC 8656 section 12.5 says
     Tcp,
-    /// The same inside TLS.
+    /// The same inside TLS
     Tls,
 }
 

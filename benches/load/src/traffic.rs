@@ -26,6 +26,8 @@ pub struct Shared {
     pub received: AtomicU64,
     /// Times that the other end's host said that nobody listens there.
     pub unreachable: AtomicU64,
+    /// Streams that the server closed.
+    pub closed: AtomicU64,
     /// Latencies since somebody looked last, in nanoseconds.
     pub recent: Mutex<Histogram<u64>>,
 }
@@ -38,6 +40,7 @@ impl Default for Shared {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             unreachable: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
             recent: Mutex::new(latency::histogram()),
         }
     }

@@ -22,15 +22,22 @@ pub(super) fn churn(args: &ChurnArgs) -> Result<ExitCode> {
         refreshes: usize::from(args.refreshes),
     };
     let mut progress = Progress::new(args.output.quiet);
-    let done = Churn::new(options, plan)?.run(&mut progress)?;
+    match Churn::new(options, plan).and_then(|churn| churn.run(&mut progress)) {
+        Err(error) => report.fail(format!("{error:#}"), None),
+        Ok(done) => {
+            if done.interrupted {
+                report.interrupt();
+            }
+            if let Some((error, times)) = &done.failure {
+                let more = match times {
+                    1 => String::new(),
+                    times => format!(" ({times} requests failed)"),
+                };
+                report.fail(format!("{error}{more}"), error.code());
+            }
+            report.churn = Some(done.result);
+        }
+    }
     progress.clear();
-    if done.interrupted {
-        report.interrupt();
-    }
-    if let Some((error, times)) = &done.failure {
-        let more = if *times > 1 { format!(" ({times} requests failed)") } else { String::new() };
-        report.fail(format!("{error}{more}"), error.code());
-    }
-    report.churn = Some(done.result);
     write(&report, &args.output)
 }

@@ -278,6 +278,7 @@ impl Engine {
 pub(super) fn words(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        std::io::ErrorKind::InvalidData => "it does not speak TURN there".to_owned(),
         _ => error.to_string(),
     }
 }

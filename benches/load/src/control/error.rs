@@ -92,7 +92,7 @@ impl fmt::Display for ControlError {
                 write!(f, "the server {server} cannot be reached over {transport}: {error}")
             }
             Why::Closed => {
-                write!(f, "the server {server} closed the connection of allocation {number}")
+                write!(f, "the server {server} closed a {transport} connection ({kind})")
             }
             Why::Integrity => {
                 write!(f, "the answers of {server} to {kind} of allocation {number} ")?;

@@ -10,6 +10,8 @@ const LEFT: f64 = 78.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
+/// A line along the edge would not be seen.
+const HEADROOM: f64 = 1.02;
 
 /// How an axis maps values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Axis {
         let most = finite.clone().fold(f64::MIN_POSITIVE, f64::max);
         let least = finite.fold(f64::INFINITY, f64::min).min(most);
         match scale {
-            Scale::Linear => Axis { scale, least: 0.0, most: nice(most) },
+            Scale::Linear => Axis { scale, least: 0.0, most: nice(most * HEADROOM) },
             Scale::Percentile => Axis { scale, least: 1.0, most: most.max(10.0) },
             Scale::Log => {
                 let floor = 10_f64.powf(least.max(1e-3).log10().floor());

@@ -21,8 +21,8 @@ use crate::traffic::{Egress, Received, Receiver, Sender, Sent, Shared, Slots};
 
 /// From the start of the threads to the first datagram.
 const LEAD: u64 = 30_000_000;
-/// No datagram for so long means that no more are under way.
-const QUIET: u64 = 150_000_000;
+/// No datagram for so long means that no more are under way, even on a machine that stutters.
+const QUIET: u64 = 500_000_000;
 /// Parts of a run.
 const SLOTS: u64 = 60;
 /// The shortest part.
@@ -143,7 +143,7 @@ impl Lab {
                 over && senders.iter().all(ScopedJoinHandle::is_finished)
             });
             let sent = senders.into_iter().map(join).collect::<Result<Vec<Sent>>>();
-            watch.drain(field.options.drain);
+            watch.drain(field.options.drain, elsewhere);
             shared.stop_receiving.store(true, Ordering::Relaxed);
             let received = receivers.into_iter().map(|thread| Ok(join(thread)??));
             Ok((sent?, received.collect::<Result<Vec<Received>>>()?, watch.failure))
@@ -279,6 +279,9 @@ impl Watch<'_> {
                 let gone = Why::Unreachable("nothing listens there any more".to_owned());
                 self.failure.get_or_insert(self.engine.error(0, Kind::Refresh, gone));
             }
+            if self.shared.closed.load(Ordering::Relaxed) > 0 {
+                self.failure.get_or_insert(self.engine.error(0, Kind::Refresh, Why::Closed));
+            }
             let now = monotonic();
             if now > self.last.0 + SECOND / 4 && progress.is_due() {
                 progress.live(&self.live(now));
@@ -320,8 +323,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Waits for what is still under way.
-    fn drain(&mut self, most: Duration) {
+    /// Waits for what is still under way; of what is sent elsewhere nobody here knows how much.
+    fn drain(&mut self, most: Duration, elsewhere: bool) {
         let end = monotonic() + most.as_nanos() as u64;
         let (mut last, mut since) = (self.shared.counts().1, monotonic());
         loop {
@@ -331,7 +334,8 @@ impl Watch<'_> {
                 (last, since) = (received, now);
             }
             // Duplicates may still come when everything has: a little quiet in any case.
-            let quiet = if received >= sent { QUIET / 3 } else { QUIET };
+            let all = received >= sent && !elsewhere;
+            let quiet = if all { QUIET / 10 } else { QUIET };
             if now >= end || now - since >= quiet {
                 return;
             }

@@ -158,7 +158,7 @@ fn generator(load: &Load, raw: &Raw, totals: Counts, secs: f64) -> Generator {
         let _ = lateness.add(&sent.lateness);
     }
     let blocked: u64 = raw.sent.iter().map(|(_, sent)| sent.blocked).sum();
-    let short = !kept_up(totals, blocked);
+    let short = !kept_up(load.rate, totals.sent + blocked, totals.offered, secs);
     let shortfall = load.rate.filter(|_| short).map(|asked| {
         format!(
             "asked {}, this machine generated {}: the relay was not the limit",

@@ -76,12 +76,12 @@ impl Lab {
         let mut cookie = 0;
         loop {
             match self.ask(way, &Command::Flow { tag, flow, cookie })? {
-                Answer::Cookie { flow: of, cookie: said } if of == flow && cookie != said => {
+                Answer::Cookie { cookie: said, .. } if cookie != said => {
                     cookie = said;
                 }
-                Answer::Added { flow: of } if of == flow => return Ok(()),
-                // an answer to an earlier try
-                Answer::Cookie { .. } | Answer::Added { .. } => {}
+                Answer::Added { .. } => return Ok(()),
+                // the cookie again, for an earlier try
+                Answer::Cookie { .. } => {}
                 other => bail!("the sink says {other:?}"),
             }
         }
@@ -123,10 +123,7 @@ impl Lab {
         let mut text = String::with_capacity(len);
         while text.len() < len {
             match self.ask((0, 0), &Command::Fetch { tag, at: text.len() })? {
-                Answer::Part { at, text: part } if at == text.len() && !part.is_empty() => {
-                    text.push_str(&part);
-                }
-                Answer::Part { .. } => {}
+                Answer::Part { text: part, .. } if !part.is_empty() => text.push_str(&part),
                 other => bail!("the sink says {other:?}"),
             }
         }
@@ -179,8 +176,10 @@ impl Lab {
             link.send_control(&bytes[..len]).context("sending to the sink")?;
             let until = monotonic() + WAIT;
             while monotonic() < until {
-                if let Some(answer) = hear(&link, allocation, &mut self.engine)? {
-                    return Ok(answer);
+                match hear(&link, allocation, &mut self.engine)? {
+                    Some(answer) if answer.is_to(command) => return Ok(answer),
+                    Some(_) => continue,
+                    None => {}
                 }
                 crate::sys::wait_readable(&*link, 5);
             }

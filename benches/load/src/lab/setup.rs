@@ -1,5 +1,6 @@
 //! Making the sockets, the allocations and the channels.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use turn::attribute::Family;
 use turn::client::{Allocate, Request};
 
 use super::{CLOSING, Field, Lab, SECOND, first_tag, keep};
-use crate::control::{ControlError, Ended, Engine, EngineSettings, Outcome, Pump};
+use crate::control::{ControlError, Ended, Engine, EngineSettings, Kind, Outcome, Pump, Why};
 use crate::cpu;
 use crate::framing::Framing;
 use crate::link::Link;
@@ -19,7 +20,8 @@ use crate::progress::Progress;
 use crate::report::Setup;
 use crate::server::Transport;
 use crate::stamp::{FLOWS_MAX, Filler};
-use crate::sys::{self, monotonic, open_files_limit};
+use crate::sys::{self, interrupted, monotonic, open_files_limit};
+use crate::tls;
 use crate::traffic::{Egress, Ingress};
 
 /// Requests of one allocation under way at once.
@@ -54,6 +56,18 @@ impl From<io::Error> for SetupError {
     }
 }
 
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Control(error) => error.fmt(f),
+            SetupError::Interrupted => f.write_str("ended early"),
+            SetupError::Host(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}
+
 /// How far the setup came, and what it made.
 pub struct Established {
     /// How far.
@@ -80,7 +94,8 @@ impl Lab {
             Ok(site) => site,
             Err(error) => return Established { setup: empty, lab: Err(error.into()) },
         };
-        let done = site.allocate(progress).and_then(|()| site.bind(progress));
+        let done = site.connect(progress).and_then(|()| site.allocate(progress));
+        let done = done.and_then(|()| site.bind(progress));
         progress.clear();
         site.setup.secs = (monotonic() - started) as f64 / SECOND as f64;
         let setup = site.setup.clone();
@@ -122,20 +137,25 @@ impl Site {
             in_flight: options.in_flight,
             each: EACH,
         });
-        let mut site = Site { links: Vec::new(), engine, pump: Pump::new()?, setup, options };
-        if site.options.transport == Transport::Udp {
-            for _ in 0..site.options.shape.allocations {
-                site.add_client()?;
-            }
-        }
+        let site = Site { links: Vec::new(), engine, pump: Pump::new()?, setup, options };
         Ok(site)
     }
 
-    fn add_client(&mut self) -> Result<()> {
-        let link = Arc::new(connect(&self.options)?);
-        let session = self.engine.add(link.clone());
-        self.pump.watch(session, link.clone()).context("epoll")?;
-        self.links.push(link);
+    /// One link for each allocation.
+    fn connect(&mut self, progress: &mut Progress) -> Result<(), SetupError> {
+        let of = self.options.shape.allocations;
+        for at in 0..of {
+            if interrupted() {
+                return Err(SetupError::Interrupted);
+            }
+            let link = Arc::new(connect(&self.options)?);
+            let session = self.engine.add(link.clone());
+            self.pump.watch(session, link.clone())?;
+            self.links.push(link);
+            if self.options.transport != Transport::Udp {
+                progress.setup("connections", at + 1, of);
+            }
+        }
         Ok(())
     }
 
@@ -332,14 +352,22 @@ pub(super) fn sink_port(sinks: &[SocketAddr], peer: usize) -> SocketAddr {
 }
 
 /// A client's link.
-pub(crate) fn connect(options: &Options) -> Result<Link> {
-    let server = options.server;
+pub(crate) fn connect(options: &Options) -> Result<Link, SetupError> {
+    let Options { server, transport, .. } = *options;
+    if transport != Transport::Udp {
+        let stream = tls::connect(server, options.local, options.tls.as_ref());
+        return stream.map(|stream| Link::Stream(Box::new(stream))).map_err(|words| {
+            let (kind, why) = (Kind::Allocate, Why::Unreachable(words));
+            SetupError::Control(ControlError { kind, session: 0, server, transport, why })
+        });
+    }
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let local = SocketAddr::new(options.local.unwrap_or(any), 0);
-    Link::udp(local, server).with_context(|| format!("a socket from {} to {server}", local.ip()))
+    let link = Link::udp(local, server);
+    Ok(link.with_context(|| format!("a socket from {} to {server}", local.ip()))?)
 }
 
 /// What to do about one outcome; an error ends the setup.

@@ -100,6 +100,24 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Whether this answers that command, and not one before it.
+    pub fn is_to(&self, command: &Command) -> bool {
+        match (command, self) {
+            (_, Answer::No { .. }) => true,
+            (Command::Hello { time, .. }, Answer::Ready { time: of, .. }) => time == of,
+            (
+                Command::Flow { flow, .. },
+                Answer::Cookie { flow: of, .. } | Answer::Added { flow: of },
+            ) => flow == of,
+            (Command::Go { .. }, Answer::Going) => true,
+            (Command::Report { .. }, Answer::Made { .. }) => true,
+            (Command::Fetch { at, .. }, Answer::Part { at: of, .. }) => at == of,
+            _ => false,
+        }
+    }
+}
+
 /// What a sink has seen and done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -155,6 +173,9 @@ mod tests {
     #[test]
     fn messages_come_back_and_data_is_no_message() {
         let hello = Command::Hello { tag: 7, time: u64::MAX };
+        assert!(Answer::Ready { time: u64::MAX, sink_time: 1 }.is_to(&hello));
+        assert!(!Answer::Ready { time: 5, sink_time: 1 }.is_to(&hello));
+        assert!(!Answer::Going.is_to(&hello));
         assert_eq!(read(&write(&hello)), Some(hello));
         assert_eq!(read::<Command>(&[0; 64]), None);
         assert_eq!(read::<Command>(MAGIC), None);

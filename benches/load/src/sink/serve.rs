@@ -149,7 +149,13 @@ impl Sink {
         let no = |why: &str| Answer::No { why: why.to_owned() };
         match command {
             Command::Hello { tag, time } => {
+                // One that was said again and comes late must not undo what came after it.
+                let late = self.states.get(&tag).is_some_and(|state| state.hello >= time);
+                if late {
+                    return Answer::Ready { time, sink_time: monotonic() };
+                }
                 let mut state = State::default();
+                state.hello = time;
                 state.unreadable_before = self.unreadable;
                 state.drops_before = self.drops();
                 self.states.insert(tag, state);

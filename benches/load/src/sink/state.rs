@@ -35,6 +35,8 @@ pub(super) struct State {
     shared: Arc<Shared>,
     sender: Option<JoinHandle<(Vec<u32>, Sent)>>,
     sent: Option<Outgoing>,
+    /// The time in the last `Hello`.
+    pub(super) hello: u64,
     /// Counters of the whole sink when this began.
     pub(super) unreadable_before: u64,
     pub(super) drops_before: u64,

@@ -25,6 +25,8 @@ const BATCHES_MAX: usize = 4;
 const HAND_OVER: u64 = 200_000_000;
 /// The longest train that UDP_GRO makes.
 const TRAIN_LEN: usize = 65_536;
+/// The longest message on a stream.
+const MESSAGE_MAX: usize = 20 + 65_535;
 /// First two bytes of a Data indication.
 const DATA_INDICATION: [u8; 2] = [0x00, 0x17];
 
@@ -130,6 +132,8 @@ struct Work<'a, 'b> {
     recent: Histogram<u64>,
     /// Received since the shared counter was told.
     untold: u64,
+    /// A message of a stream.
+    message: Vec<u8>,
 }
 
 impl Receiver<'_> {
@@ -146,6 +150,7 @@ impl Receiver<'_> {
             seen: Received::new(self.flows.len(), self.slots.count),
             recent: latency::histogram(),
             untold: 0,
+            message: Vec::new(),
             receiver: &self,
         };
         let stride = match self.offload {
@@ -158,7 +163,11 @@ impl Receiver<'_> {
             let last = self.shared.stop_receiving.load(Ordering::Relaxed);
             let ready = poller.wait(if last { 0 } else { 10 });
             for at in 0..ready {
-                work.read(poller.ready(at), &mut batch);
+                let socket = poller.ready(at);
+                if !work.read(socket, &mut batch) {
+                    poller.remove(&*self.links[socket]);
+                    self.shared.closed.fetch_add(1, Ordering::Relaxed);
+                }
             }
             self.shared.received.fetch_add(std::mem::take(&mut work.untold), Ordering::Relaxed);
             let now = monotonic();
@@ -174,14 +183,18 @@ impl Receiver<'_> {
 }
 
 impl Work<'_, '_> {
-    fn read(&mut self, socket: usize, batch: &mut ReceiveBatch) {
+    /// Reads a socket; whether there may ever be more.
+    fn read(&mut self, socket: usize, batch: &mut ReceiveBatch) -> bool {
         match &*self.receiver.links[socket] {
             Link::Udp(udp) => {
                 for _ in 0..BATCHES_MAX {
                     let count = match batch.receive(udp) {
                         Ok(count) => count,
                         // An ICMP error is an error of something sent: the next call goes on.
-                        Err(error) => return self.receiver.shared.note_error(&error),
+                        Err(error) => {
+                            self.receiver.shared.note_error(&error);
+                            return true;
+                        }
                     };
                     let now = monotonic();
                     for at in 0..count {
@@ -190,9 +203,27 @@ impl Work<'_, '_> {
                         }
                     }
                     if !batch.is_full() {
-                        return;
+                        break;
                     }
                 }
+                true
+            }
+            Link::Stream(stream) => {
+                let mut message = std::mem::take(&mut self.message);
+                message.resize(MESSAGE_MAX, 0);
+                let mut alive = true;
+                for _ in 0..BATCH * BATCHES_MAX {
+                    match stream.receive(&mut message) {
+                        Ok(Some(len)) => self.take(socket, &message[..len], monotonic()),
+                        Ok(None) => break,
+                        Err(_) => {
+                            alive = false;
+                            break;
+                        }
+                    }
+                }
+                self.message = message;
+                alive
             }
         }
     }

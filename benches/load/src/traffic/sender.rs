@@ -23,6 +23,8 @@ use crate::sys::{self, Name, SendBatch, monotonic};
 const BATCH: usize = 64;
 /// Shortest sleep: several datagrams may come due in it at high rates.
 const SLEEP_MIN: u64 = 20_000;
+/// How long the ends of messages on full streams are waited for.
+const FLUSH_MAX: u64 = 500_000_000;
 /// Longest sleep, so that a stop is seen.
 const SLEEP_MAX: u64 = 20_000_000;
 
@@ -229,9 +231,32 @@ impl Work<'_, '_> {
                 }
                 self.take_back(done);
             }
+            Link::Stream(stream) => {
+                let messages = (0..self.batch.len()).map(|at| self.batch.datagram(at));
+                let taken = stream.send(messages).unwrap_or_else(|error| {
+                    self.sent.refusal = Some(error.to_string());
+                    0
+                });
+                self.count(0, taken);
+                self.sent.blocked += (self.batch.len() - taken) as u64;
+            }
         }
         self.batch.clear();
         self.waiting.clear();
+    }
+
+    /// What was begun is sent to its end.
+    fn finish_streams(&self, until: u64) {
+        let links = self.sender.flows.iter().map(|flow| &self.sender.links[flow.socket]);
+        let streams = links.filter_map(|link| match &**link {
+            Link::Stream(stream) => Some(stream),
+            Link::Udp(_) => None,
+        });
+        for stream in streams {
+            while matches!(stream.flush(), Ok(false)) && monotonic() < until {
+                sys::wait_writable(&**stream, 1);
+            }
+        }
     }
 
     fn may_wait(&self) -> bool {
@@ -265,6 +290,7 @@ impl Work<'_, '_> {
     fn end(mut self, due: Option<u64>, now: u64) -> Sent {
         self.sent.offered = due.unwrap_or(self.sent.sent() + self.sent.refused);
         self.sent.ended = now;
+        self.finish_streams(now + FLUSH_MAX);
         self.sent
     }
 }

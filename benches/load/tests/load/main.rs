@@ -6,6 +6,7 @@ mod counters;
 mod failures;
 mod faults;
 mod many;
+mod pages;
 mod proxy;
 mod rates;
 mod relay;

@@ -15,6 +15,8 @@ pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where coturn has TLS.
+    pub(crate) tls: SocketAddr,
     log: PathBuf,
 }
 
@@ -53,13 +55,25 @@ impl Relay {
         Command::new("turnserver").arg("--version").output().ok()?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = Command::new("turnserver");
-        command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech"]);
+        command.args(["-n", "--no-cli", "--no-dtls", "--lt-cred-mech"]);
         command.args(["--realm", "test", "--user", "u:p", "--allow-loopback-peers"]);
         command.args(["--listening-ip", "127.0.0.1", "--relay-ip", &relay_ip()]);
         command.args(["--listening-port", &address.port().to_string(), "--log-file", "stdout"]);
         command.arg("--pidfile").arg(scratch("coturn.pid"));
         command.arg("--userdb").arg(scratch("coturn.db"));
-        Some(Relay::start(command, address, address))
+        let tls = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        match certificate() {
+            Some(pem) => {
+                command.args(["--tls-listening-port", &tls.port().to_string()]);
+                command.arg("--cert").arg(&pem).arg("--pkey").arg(&pem);
+            }
+            None => {
+                command.arg("--no-tls");
+            }
+        }
+        let mut relay = Relay::start(command, address, address);
+        relay.tls = tls;
+        Some(relay)
     }
 
     fn start(mut command: Command, address: SocketAddr, admin: SocketAddr) -> Relay {
@@ -67,7 +81,8 @@ impl Relay {
         let out = std::fs::File::create(&log).expect("a log");
         let error = out.try_clone().expect("a log");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(error).spawn();
-        let mut relay = Relay { child: child.expect("the server starts"), address, admin, log };
+        let mut relay =
+            Relay { child: child.expect("the server starts"), address, admin, tls: address, log };
         relay.wait();
         relay
     }
@@ -123,6 +138,22 @@ impl Drop for Relay {
         self.kill();
         let _ = std::fs::remove_file(&self.log);
     }
+}
+
+/// A key and a certificate of its own for 127.0.0.1, in one PEM file; `None` without openssl(1).
+pub(crate) fn certificate() -> Option<PathBuf> {
+    let (key, certificate) = (scratch("key.pem"), scratch("cert.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    openssl.args(["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]);
+    openssl.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+    let made = openssl.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success();
+    let both = [std::fs::read(&key).ok()?, std::fs::read(&certificate).ok()?].concat();
+    let path = scratch("both.pem");
+    std::fs::write(&path, both).ok()?;
+    made.then_some(path)
 }
 
 /// `$TURNWIRE_BIN`, or what cargo builds beside this test.
