@@ -43,6 +43,8 @@ pub struct Bisection {
     /// Times that `low` has held in a row since the interval is narrow.
     held: u32,
     limited: bool,
+    /// Where to go on when a rate that had held does not any more.
+    retreat: Option<f64>,
 }
 
 impl Bisection {
@@ -50,7 +52,8 @@ impl Bisection {
     /// to `precision` (a ratio) and has held `confirm` times more.
     pub fn new(from: f64, up_to: f64, precision: f64, confirm: u32) -> Bisection {
         let (low, high, held, limited) = (None, None, 0, false);
-        Bisection { from, up_to, precision, confirm, low, high, held, limited }
+        let retreat = None;
+        Bisection { from, up_to, precision, confirm, low, high, held, limited, retreat }
     }
 
     /// What to do next.
@@ -58,7 +61,9 @@ impl Bisection {
         match (self.low, self.high) {
             (None, None) => Next::Try(self.from),
             (None, Some(high)) if high / 2.0 < RATE_MIN => Next::Nothing,
-            (None, Some(high)) => Next::Try(high / 2.0),
+            (None, Some(high)) => {
+                Next::Try(self.retreat.filter(|retreat| *retreat < high).unwrap_or(high / 2.0))
+            }
             (Some(low), _) if self.is_narrow() => match self.held {
                 held if held >= self.confirm => Next::Found(low, held, self.limited),
                 _ => Next::Try(low),
@@ -98,10 +103,8 @@ impl Bisection {
                 self.high = Some(self.high.map_or(rate, |high| high.min(rate)));
                 if self.low.is_some_and(|low| low >= rate) {
                     // It had held before: a step down, not all the way.
-                    let lower = rate * (1.0 - 2.0 * self.precision);
-                    self.low = None;
-                    self.high = Some(rate);
-                    self.from = lower;
+                    (self.low, self.high) = (None, Some(rate));
+                    self.retreat = Some(rate * (1.0 - 2.0 * self.precision));
                 }
             }
         }

@@ -8,6 +8,7 @@ use crate::latency::{self, Latency, small_histogram};
 use crate::plan::{Direction, channel_number};
 use crate::report::{
     Counts, DirectionResult, FlowResult, Generator, RunResult, ServerCpu, Slot, count, kept_up,
+    percent,
 };
 use crate::tracker::Arrivals;
 
@@ -15,6 +16,8 @@ use crate::tracker::Arrivals;
 const FLOWS_LISTED: usize = 4_096;
 /// Of more flows, the worst so many.
 const FLOWS_WORST: usize = 100;
+/// A relay that delivers all but this is not blamed when the generator falls short.
+const RELAY_WELL: f64 = 0.001;
 /// One flow, counted at both ends.
 #[derive(Clone, Copy, Default)]
 struct Tally {
@@ -160,11 +163,13 @@ fn generator(load: &Load, raw: &Raw, totals: Counts, secs: f64) -> Generator {
     let blocked: u64 = raw.sent.iter().map(|(_, sent)| sent.blocked).sum();
     let short = !kept_up(load.rate, totals.sent + blocked, totals.offered, secs);
     let shortfall = load.rate.filter(|_| short).map(|asked| {
-        format!(
-            "asked {}, this machine generated {}: the relay was not the limit",
-            count(asked as u64),
-            count((totals.sent as f64 / secs) as u64)
-        )
+        let (asked, generated) = (count(asked as u64), count((totals.sent as f64 / secs) as u64));
+        let undelivered = totals.undelivered_ratio();
+        let verdict = match undelivered <= RELAY_WELL {
+            true => "the relay was not the limit".to_owned(),
+            false => format!("and yet {} of that was not delivered", percent(undelivered)),
+        };
+        format!("asked {asked}, this machine generated {generated}: {verdict}")
     });
     let flooded = (raw.dropped_here > 0).then(|| {
         format!(
