@@ -124,7 +124,7 @@ fn the_architecture_names_every_folder_and_the_readme_every_dependency() {
     let (architecture, readme) = (read("ARCHITECTURE.md"), read("README.md"));
     let mut folders: Vec<String> = files()
         .iter()
-        .filter_map(|path| path.split_once('/').map(|(top, rest)| (top, rest)))
+        .filter_map(|path| path.split_once('/'))
         .flat_map(|(top, rest)| {
             let second = rest.split_once('/').map(|(second, _)| format!("{top}/{second}"));
             [Some(top.to_string()), second].into_iter().flatten()
