@@ -48,8 +48,12 @@ pub struct ServeArgs {
     /// Configuration in TOML; each flag is a key of it, and flags replace what it says
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to listen on; repeatable [default: 0.0.0.0:3478 and [::]:3478]
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Address to listen on; repeatable. Port 3478 of every address unless given.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Address to listen on; repeatable [default: 0.0.0.0:3478 and [::]:3478]"
+    )]
     pub listen: Vec<String>,
     /// Address of this host to relay from; repeatable [default: found, one of each family]
     #[arg(long, value_name = "ADDR")]

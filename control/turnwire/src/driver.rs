@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One turn of the loop does a bounded amount of each kind of work, so that no kind can starve
-//! another: at most [`ROUNDS`] batches of events, one run of the timers, [`QUESTIONS`] questions.
+//! another: at most `ROUNDS` batches of events, one run of the timers, `QUESTIONS` questions.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
