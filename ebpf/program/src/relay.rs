@@ -43,13 +43,6 @@ fn forward(ctx: &XdpContext) -> Result<u32, Reason> {
     Ok(if egress == ingress { XDP_TX } else { unsafe { bpf_redirect(egress, 0) as u32 } })
 }
 
-/// Passes everything: lets a veth peer receive what is sent or redirected to it, and is the zero
-/// of measurements.
-#[xdp]
-pub fn pass(_ctx: XdpContext) -> u32 {
-    XDP_PASS
-}
-
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
