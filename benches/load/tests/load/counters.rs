@@ -1,32 +1,28 @@
 //! What the generator counts is what the server counts.
 
 use super::relay::Relay;
-use super::tool::{assert_adds_up, call};
+use super::tool::assert_adds_up;
 
 #[test]
 fn the_servers_counters_agree() {
     // given
     let relay = Relay::turnwire(&[]);
     // when
-    let done = call(&[
+    let done = relay.call(
         "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--allocations",
-        "8",
-        "--channels-per-allocation",
-        "4",
-        "--direction",
-        "both",
-        "--rate",
-        "8000",
-        "--duration",
-        "1",
-    ]);
+        &[
+            "--allocations",
+            "8",
+            "--channels-per-allocation",
+            "4",
+            "--direction",
+            "both",
+            "--rate",
+            "8000",
+            "--duration",
+            "1",
+        ],
+    );
     // then
     let run = done.run();
     assert_adds_up(run);

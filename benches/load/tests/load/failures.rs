@@ -55,20 +55,7 @@ fn a_server_that_is_silent_is_told_in_seconds() {
 #[test]
 fn a_quota_ends_the_setup_and_says_how_far_it_came() {
     let relay = Relay::turnwire(&["--user-quota", "5"]);
-    let done = call(&[
-        "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "-q",
-        "--allocations",
-        "8",
-        "--in-flight",
-        "1",
-    ]);
+    let done = relay.call("run", &["-q", "--allocations", "8", "--in-flight", "1"]);
     assert_eq!(done.code, Some(1));
     assert_line(&done.stderr, "486 Allocation Quota Reached");
     assert_eq!(done.report().setup.as_ref().expect("a setup").allocations, 5);
@@ -78,18 +65,7 @@ fn a_quota_ends_the_setup_and_says_how_far_it_came() {
 #[test]
 fn a_peer_that_the_policy_refuses_is_told_with_its_code() {
     let relay = Relay::turnwire(&["--deny-peer", "127.0.0.9/32"]);
-    let done = call(&[
-        "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "-q",
-        "--peer-ip",
-        "127.0.0.9",
-    ]);
+    let done = relay.call("run", &["-q", "--peer-ip", "127.0.0.9"]);
     assert_eq!(done.code, Some(1));
     assert_line(&done.stderr, "403 Forbidden");
 }

@@ -1,7 +1,7 @@
 //! As many allocations as a process may have sockets.
 
 use super::relay::Relay;
-use super::tool::{assert_adds_up, call};
+use super::tool::assert_adds_up;
 
 #[test]
 fn ten_thousand_allocations_at_once() {
@@ -10,23 +10,19 @@ fn ten_thousand_allocations_at_once() {
         return println!("skipped: needs 11,000 open files (ulimit -Hn), there may be {limit}");
     }
     let relay = Relay::turnwire(&[]);
-    let done = call(&[
+    let done = relay.call(
         "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--allocations",
-        "10000",
-        "--rate",
-        "10000",
-        "--duration",
-        "2",
-        "--local-ip",
-        "127.0.0.2",
-    ]);
+        &[
+            "--allocations",
+            "10000",
+            "--rate",
+            "10000",
+            "--duration",
+            "2",
+            "--local-ip",
+            "127.0.0.2",
+        ],
+    );
     let run = done.run();
     assert_adds_up(run);
     assert_eq!(done.report().setup.as_ref().expect("a setup").allocations, 10_000);

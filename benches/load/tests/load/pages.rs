@@ -4,26 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::relay::Relay;
-use super::tool::{call, command, scratch};
+use super::tool::{command, scratch};
 
 fn result(relay: &Relay, label: &str, rate: &str) -> PathBuf {
     let path = scratch("compared.json");
-    let done = call(&[
-        "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--duration",
-        "0.5",
-        "--rate",
-        rate,
-        "--label",
-        label,
-        "-q",
-    ]);
+    let done = relay.call("run", &["--duration", "0.5", "--rate", rate, "--label", label, "-q"]);
     let json = serde_json::to_string(done.report()).expect("JSON");
     fs::write(&path, json).expect("a file");
     path

@@ -1,31 +1,26 @@
 //! Searching for a rate, and churn.
 
 use super::relay::Relay;
-use super::tool::call;
 
 #[test]
 fn a_search_finds_a_rate_that_held_and_lists_its_trials() {
     let relay = Relay::turnwire(&[]);
-    let done = call(&[
+    let done = relay.call(
         "search",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "-q",
-        "--from",
-        "1000",
-        "--up-to",
-        "4000",
-        "--trial",
-        "0.3",
-        "--loss",
-        "0.01",
-        "--confirm",
-        "2",
-    ]);
+        &[
+            "-q",
+            "--from",
+            "1000",
+            "--up-to",
+            "4000",
+            "--trial",
+            "0.3",
+            "--loss",
+            "0.01",
+            "--confirm",
+            "2",
+        ],
+    );
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let search = done.report().search.as_ref().expect("a search");
     let [found] = search.rates.as_slice() else { panic!("{search:?}") };
@@ -38,23 +33,10 @@ fn a_search_finds_a_rate_that_held_and_lists_its_trials() {
 #[test]
 fn churn_counts_whole_lives_and_leaves_nothing_behind() {
     let relay = Relay::turnwire(&[]);
-    let done = call(&[
+    let done = relay.call(
         "churn",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--rate",
-        "200",
-        "--duration",
-        "1",
-        "--channels-per-allocation",
-        "2",
-        "--refreshes",
-        "2",
-    ]);
+        &["--rate", "200", "--duration", "1", "--channels-per-allocation", "2", "--refreshes", "2"],
+    );
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let churn = done.report().churn.as_ref().expect("churn");
     let of = |kind: &str| {
@@ -70,19 +52,7 @@ fn churn_counts_whole_lives_and_leaves_nothing_behind() {
 #[test]
 fn churn_beyond_a_quota_says_which() {
     let relay = Relay::turnwire(&["--user-quota", "2"]);
-    let done = call(&[
-        "churn",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--duration",
-        "0.5",
-        "--in-flight",
-        "8",
-    ]);
+    let done = relay.call("churn", &["--duration", "0.5", "--in-flight", "8"]);
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("486 Allocation Quota Reached"), "{}", done.stderr);
     let churn = done.report().churn.as_ref().expect("churn");

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use super::tool::scratch;
+use super::tool::{Done, call, scratch};
 
 /// A server, until it is dropped.
 pub(crate) struct Relay {
@@ -38,6 +38,13 @@ fn relay_ip() -> String {
 }
 
 impl Relay {
+    /// Runs the program's command `verb` against this relay, as the user `u`, with these words.
+    pub(crate) fn call(&self, verb: &str, words: &[&str]) -> Done {
+        let address = self.address.to_string();
+        let usual = [verb, "--server", &address, "--user", "u", "--password", "p"];
+        call(&[&usual, words].concat())
+    }
+
     /// Turnwire on loopback with the user `u`, password `p` and the secret `s`.
     pub(crate) fn turnwire(more: &[&str]) -> Relay {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));

@@ -98,19 +98,7 @@ fn as_fast_as_it_goes_with_several_threads_and_offload_adds_up() {
 #[test]
 fn a_generator_that_cannot_keep_up_says_so() {
     let relay = Relay::turnwire(&[]);
-    let done = call(&[
-        "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "--rate",
-        "50000000",
-        "--duration",
-        "0.3",
-    ]);
+    let done = relay.call("run", &["--rate", "50000000", "--duration", "0.3"]);
     let shortfall = done.run().generator.shortfall.clone().expect("a shortfall");
     assert!(shortfall.starts_with("asked 50,000,000, this machine generated "), "{shortfall}");
     assert!(done.stdout.contains(&shortfall), "{}", done.stdout);

@@ -76,18 +76,7 @@ fn a_peer_that_is_no_sink_is_told() {
     let relay = Relay::turnwire(&[]);
     let deaf = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let peer = deaf.local_addr().expect("an address").to_string();
-    let done = call(&[
-        "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "-q",
-        "--peer",
-        &peer,
-    ]);
+    let done = relay.call("run", &["-q", "--peer", &peer]);
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("no turnwire-load sink answers"), "{}", done.stderr);
 }
@@ -96,22 +85,10 @@ fn a_peer_that_is_no_sink_is_told() {
 fn a_sink_does_not_send_more_than_it_may() {
     let relay = Relay::turnwire(&[]);
     let sink = Sink::start(&["--rate-max", "100"]);
-    let done = call(&[
+    let done = relay.call(
         "run",
-        "--server",
-        &relay.address.to_string(),
-        "--user",
-        "u",
-        "--password",
-        "p",
-        "-q",
-        "--peer",
-        &sink.address.to_string(),
-        "--direction",
-        "to-client",
-        "--rate",
-        "1000",
-    ]);
+        &["-q", "--peer", &sink.address.to_string(), "--direction", "to-client", "--rate", "1000"],
+    );
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("--rate-max"), "{}", done.stderr);
 }
