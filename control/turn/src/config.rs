@@ -25,6 +25,26 @@ impl RelayAddress {
     }
 }
 
+/// Another server that clients are sent to (RFC 8489 section 10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alternate {
+    /// Its address: ALTERNATE-SERVER. A client is only sent to one of its own family.
+    pub address: SocketAddr,
+    /// The name in its certificate, at most 255 bytes: ALTERNATE-DOMAIN, over TLS and DTLS.
+    pub domain: Option<String>,
+}
+
+/// Two addresses and two ports for NAT behaviour discovery (RFC 5780 section 6). All four pairs are
+/// listeners. Off by default: answers go to where the client asks (CHANGE-REQUEST,
+/// RESPONSE-PORT), within [`Limits::nat_discovery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NatDiscovery {
+    /// Two addresses of one family, each as this host has it and as clients see it.
+    pub addresses: [RelayAddress; 2],
+    /// Two ports, not the same.
+    pub ports: [u16; 2],
+}
+
 /// A server's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -50,6 +70,18 @@ pub struct Config {
     pub nonce_key: Option<[u8; 32]>,
     /// Announce "username anonymity" (RFC 8489 section 9.2.1), if all users can be found by hash.
     pub username_anonymity: bool,
+    /// Give TCP allocations (RFC 6062) to clients over TCP and TLS; else 442 answers them.
+    pub tcp_relay: bool,
+    /// Let allocations move to another five-tuple (RFC 8016); else 405 answers MOBILITY-TICKET.
+    pub mobility: bool,
+    /// NAT behaviour discovery: at most one for each family; none means off.
+    pub nat_discovery: Vec<NatDiscovery>,
+    /// Where new clients are sent while this server drains, or always.
+    pub alternates: Vec<Alternate>,
+    /// Send every new allocation to an alternate, as a server that only distributes.
+    pub redirect: bool,
+    /// SOFTWARE in responses to authenticated requests; `None` leaves it out.
+    pub software: Option<String>,
     /// Everything that is bounded.
     pub limits: Limits,
 }
@@ -67,6 +99,12 @@ impl Default for Config {
             nonce_lifetime: NONCE_LIFETIME,
             nonce_key: None,
             username_anonymity: false,
+            tcp_relay: false,
+            mobility: false,
+            nat_discovery: Vec::new(),
+            alternates: Vec::new(),
+            redirect: false,
+            software: None,
             limits: Limits::default(),
         }
     }

@@ -31,12 +31,13 @@ mod stats;
 pub mod timers;
 
 pub use allocation::{AllocationView, ChannelView, RelayView};
-pub use attribute::ChannelNumber;
-pub use config::{Config, RelayAddress};
+pub use attribute::{ChannelNumber, Icmp};
+pub use config::{Alternate, Config, NatDiscovery, RelayAddress};
 pub use credentials::Credentials;
 pub use limits::Limits;
 pub use outbox::{
-    ChannelRoute, Client, Input, Now, Origin, Outbox, PortRefusal, RouteRefusal, Transport,
+    ChannelRoute, Client, ConnectRefusal, Input, Now, Origin, Outbox, PeerConnection, PortRefusal,
+    RouteRefusal, Transport,
 };
 pub use policy::Policy;
 pub use random::{Random, Seeded};

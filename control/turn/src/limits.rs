@@ -27,8 +27,15 @@ pub struct Limits {
     pub channels_per_allocation: usize,
     /// Ports held for a RESERVATION-TOKEN in all; one more is refused with 508.
     pub reservations: usize,
+    /// TCP connections to peers (RFC 6062) of one allocation, from the moment they are asked for;
+    /// one more is refused with 486, or closed if the peer made it.
+    pub connections_per_allocation: usize,
+    /// TCP connections to peers in all; one more is refused with 508, or closed.
+    pub connections: usize,
     /// Error answers to requests that are not authenticated.
     pub unauthenticated: Budget,
+    /// Answers to Binding requests that ask for another source or port, or for padding (RFC 5780).
+    pub nat_discovery: Budget,
 }
 
 impl Default for Limits {
@@ -41,7 +48,10 @@ impl Default for Limits {
             permissions_per_allocation: 256,
             channels_per_allocation: 256,
             reservations: 1024,
+            connections_per_allocation: 16,
+            connections: 4096,
             unauthenticated: Budget::default(),
+            nat_discovery: Budget::discovery(),
         }
     }
 }

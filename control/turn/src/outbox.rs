@@ -1,9 +1,20 @@
 //! The server's seam: what goes in, what comes out.
 //!
 //! ```text
-//!   Input::Client ─┐                   ┌─> open_port, add_route    (before the success response)
-//!   Input::Peer  ──┼─> Server::handle ─┼─> to_client, to_peer
-//!   Input::Timer ──┘                   └─> remove_route, close_port (in this order)
+//!   Client, Gone ──────┐                   ┌─> open_port, add_route     (before the success response)
+//!   Peer, Unreachable ─┼─> Server::handle ─┼─> to_client, to_peer
+//!   Timer ─────────────┘                   └─> remove_route, close_port (in this order)
+//! ```
+//!
+//! A TCP allocation (RFC 6062) has a listener in place of a port, and peer connections:
+//!
+//! ```text
+//!   Allocate          open_listener ────────────────────────────> success
+//!   Connect           connect ─> Input::Connected ──────────────> success with CONNECTION-ID, or 447
+//!   a peer connects   Input::Accepted ──────────────────────────> ConnectionAttempt
+//!   ConnectionBind    on a connection of its own: success ──────> splice
+//!   the end           Input::PeerClosed while unbound, Input::Gone once spliced;
+//!                     or by the server: close_peer_connection while unbound, close_client after
 //! ```
 //!
 //! Every address here is one seen on this host's wire. Advertised addresses (of a 1:1 NAT in front
@@ -12,7 +23,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::attribute::ChannelNumber;
+use crate::attribute::{ChannelNumber, Icmp};
 
 /// Both clocks, as the caller read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +62,32 @@ pub struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin(pub u16);
 
+/// A TCP connection between a relayed transport address and a peer (RFC 6062). Not what the client
+/// sees: CONNECTION-ID is another number, which cannot be guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerConnection(pub u32);
+
+impl PeerConnection {
+    /// Set in the numbers that the driver gives ([`Input::Accepted`]), clear in those that the
+    /// server gives ([`Outbox::connect`]): neither meets the other's.
+    pub const ACCEPTED: u32 = 1 << 31;
+}
+
+/// Why a connection to a peer was not made; the client is told 447 whichever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectRefusal {
+    /// The peer refused, or cannot be reached, or did not answer.
+    Failed,
+    /// This host has no descriptors or no memory left, or the same connection exists.
+    Exhausted,
+}
+
 /// What the server is told.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
-    /// A datagram from a client on a listening address: STUN, or ChannelData that no fast tier took.
+    /// From a client on a listening address: STUN, or ChannelData that no fast tier took. A
+    /// datagram; over DTLS one decrypted record; over TCP and TLS exactly one STUN message, or
+    /// one ChannelData message without its padding (the data plane cuts the stream).
     Client {
         /// Who sent it, and to which listening address.
         client: Client,
@@ -62,6 +95,15 @@ pub enum Input<'a> {
         origin: Origin,
         /// The datagram's payload, and nothing beyond it.
         bytes: &'a [u8],
+    },
+    /// A client's TCP or TLS connection, or DTLS association, has ended, by whichever side. Nothing
+    /// more comes from it, and what is sent to it is lost. Said once, also after
+    /// [`Outbox::close_client`], and for spliced connections when both halves have ended.
+    Gone {
+        /// Whose.
+        client: Client,
+        /// The worker that served it.
+        origin: Origin,
     },
     /// A datagram from a peer to a relayed transport address for which no route was found.
     Peer {
@@ -71,6 +113,41 @@ pub enum Input<'a> {
         peer: SocketAddr,
         /// The datagram's payload.
         bytes: &'a [u8],
+    },
+    /// An ICMP error for a datagram that was sent from a relayed transport address to a peer, by
+    /// whichever tier.
+    Unreachable {
+        /// The relayed transport address that the datagram was sent from.
+        relay: SocketAddr,
+        /// The peer that it was sent to.
+        peer: SocketAddr,
+        /// Type and code as in the header of the relayed address's family; the data is the next
+        /// hop's MTU for "fragmentation needed" and "packet too big".
+        icmp: Icmp,
+    },
+    /// The end of what [`Outbox::connect`] began. Not told of an id that the server has closed since.
+    Connected {
+        /// Which connection.
+        id: PeerConnection,
+        /// Whether it stands. If not, the driver has forgotten it.
+        result: Result<(), ConnectRefusal>,
+    },
+    /// A peer has connected to a relayed transport address with a listener. The driver holds the
+    /// connection, and buffers a little of what comes by it, until it is spliced or closed; the
+    /// server closes at once what it does not want.
+    Accepted {
+        /// The relayed transport address.
+        relay: SocketAddr,
+        /// Who connected.
+        peer: SocketAddr,
+        /// The driver's number for it, with [`PeerConnection::ACCEPTED`].
+        id: PeerConnection,
+    },
+    /// A connection that is established and not spliced was ended by its peer; the driver has
+    /// forgotten it.
+    PeerClosed {
+        /// Which connection.
+        id: PeerConnection,
     },
     /// [`deadline`](crate::Server::deadline) has passed.
     Timer,
@@ -119,8 +196,10 @@ pub struct RouteRefusal;
 
 /// Where the server's effects go, in the order in which they must take effect.
 ///
-/// The success response comes last on adding, and the route goes before the port on removing. What
-/// an outbox drops never corrupts the server.
+/// The success response comes last on adding, and the route goes before the port on removing. When
+/// an allocation moves to another five-tuple (RFC 8016), the routes of the new one are added before
+/// those of the old one are removed, and the port stays open. What an outbox drops never corrupts
+/// the server.
 pub trait Outbox {
     /// Holds this relay port for the client. Called before the success response is sent.
     fn open_port(
@@ -136,8 +215,37 @@ pub trait Outbox {
     fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal>;
     /// Withdraws a channel.
     fn remove_route(&mut self, route: &ChannelRoute);
-    /// Sends a datagram to a client, from the listening address that it uses.
+    /// Sends to a client, from `client.local`: the listening address that it uses, or for NAT
+    /// behaviour discovery (RFC 5780) another one. Over TCP and TLS the bytes are one whole
+    /// message, ChannelData with its padding.
     fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]);
     /// Sends a datagram to a peer, from a relayed transport address. `dont_fragment` sets DF.
     fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool);
+    /// Ends a TCP or TLS connection, or a DTLS association, once what was queued for it is sent; with
+    /// a spliced one its peer's connection ends too. [`Input::Gone`] follows. Unknown clients are
+    /// ignored: it may have ended by itself.
+    fn close_client(&mut self, client: &Client, origin: Origin);
+
+    /// Listens on this relayed transport address by TCP (RFC 6062). Called before the success
+    /// response is sent. Connections to peers come from the same address.
+    fn open_listener(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        origin: Origin,
+    ) -> Result<(), PortRefusal>;
+    /// Lets the address go. Its connections were closed before, each by its own call.
+    fn close_listener(&mut self, relay: SocketAddr);
+    /// Begins to connect to a peer from a relayed transport address with a listener. Every end of it
+    /// is an [`Input::Connected`], never before this call has returned.
+    fn connect(&mut self, id: PeerConnection, relay: SocketAddr, peer: SocketAddr);
+    /// Joins a client's data connection with a peer's: from here on bytes flow raw, both ways, and
+    /// first what the peer has sent already. The response to ConnectionBind was handed to
+    /// [`to_client`](Self::to_client) before and goes out first. The id is forgotten: the pair is
+    /// known by its client from here on, and ends by [`close_client`](Self::close_client) or
+    /// [`Input::Gone`].
+    fn splice(&mut self, id: PeerConnection, client: &Client, origin: Origin);
+    /// Ends a connection that is being made, or is established and not spliced. Nothing more is said
+    /// about it.
+    fn close_peer_connection(&mut self, id: PeerConnection);
 }

@@ -148,6 +148,18 @@ impl Server {
             Input::Peer { relay, peer, bytes } => {
                 self.peer_datagram(now.monotonic, relay, peer, bytes, outbox)
             }
+            Input::Gone { client, .. } => {
+                self.gone(now.monotonic, &client, outbox);
+                Ok(())
+            }
+            // No allocation has a listener yet, so nothing is connected.
+            Input::Accepted { id, .. } | Input::Connected { id, result: Ok(()) } => {
+                outbox.close_peer_connection(id);
+                Ok(())
+            }
+            Input::Connected { .. } | Input::PeerClosed { .. } | Input::Unreachable { .. } => {
+                Ok(())
+            }
             Input::Timer => Ok(()),
         };
         if let Err(reason) = done {

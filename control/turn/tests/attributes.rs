@@ -145,7 +145,7 @@ fn reserved_bits_are_ignored_when_read_and_zero_when_written() {
     assert_eq!(message.requested_address_family(), Ok(Some(Family::V6)));
     assert_eq!(message.even_port(), Ok(Some(false)));
     assert_eq!(message.error_code().unwrap().unwrap().code.value(), 401);
-    assert_eq!(message.icmp().unwrap().unwrap().error_data, 1500);
+    assert_eq!(message.icmp().unwrap().unwrap().data, 1500);
     assert_eq!(message.mapped_address(), Ok(Some("1.2.3.4:9".parse().unwrap())));
 
     let mut out = Vec::new();

@@ -303,7 +303,7 @@ fn data_passes_both_ways() {
     };
     let data = indication(&|b| drop(b.xor_peer_address(peer).data(b"hi")));
     assert_eq!(client.receive(START, &data), Received::Data { peer, data: b"hi" });
-    let icmp = Icmp { kind: 3, code: 4, error_data: 1280 };
+    let icmp = Icmp { kind: 3, code: 4, data: 1280 };
     let error = indication(&|b| drop(b.xor_peer_address(peer).icmp(icmp)));
     assert_eq!(client.receive(START, &error), Received::Icmp { peer, icmp });
     let empty = indication(&|b| drop(b.xor_peer_address(peer)));

@@ -150,7 +150,7 @@ fn read(attribute: &Attr, message: &OracleMessage<'_>) -> Option<Attr> {
             Attr::Icmp(turn::attribute::Icmp {
                 kind: icmp.icmp_type(),
                 code: icmp.code(),
-                error_data: icmp.data(),
+                data: icmp.data(),
             })
         }
         _ => return None,

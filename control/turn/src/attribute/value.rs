@@ -84,17 +84,17 @@ pub struct Icmp {
     /// The code.
     pub code: u8,
     /// The next hop's MTU in bytes for "too big" and "fragmentation needed", else 0.
-    pub error_data: u32,
+    pub data: u32,
 }
 
 impl Icmp {
     pub(crate) fn decode(value: &[u8]) -> Result<Icmp, Fault> {
         let &[_, _, kind, code, a, b, c, d] = value else { return Err(Fault::Length(value.len())) };
-        Ok(Icmp { kind, code, error_data: u32::from_be_bytes([a, b, c, d]) })
+        Ok(Icmp { kind, code, data: u32::from_be_bytes([a, b, c, d]) })
     }
 
     pub(crate) fn encode(self) -> [u8; 8] {
-        let [a, b, c, d] = self.error_data.to_be_bytes();
+        let [a, b, c, d] = self.data.to_be_bytes();
         [0, 0, self.kind, self.code, a, b, c, d]
     }
 }

@@ -51,6 +51,18 @@ impl Default for Budget {
     }
 }
 
+impl Budget {
+    /// A client that asks how its NAT behaves sends about a dozen such requests, at most a few a
+    /// second; the answer may go to a port that has not asked, so that little is all there is.
+    pub fn discovery() -> Self {
+        Self {
+            source: Rate { per_second: 10, burst: 50 },
+            prefix: Rate { per_second: 40, burst: 200 },
+            total: Rate { per_second: 500, burst: 1_000 },
+        }
+    }
+}
+
 /// The level that has nothing left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhausted {

@@ -74,7 +74,7 @@ pub(crate) fn attribute(random: &mut Seeded, kind: usize) -> Attr {
         22 => Attr::AlternateDomain(text(random, 255)),
         23 => {
             let [kind, code, ..]: [u8; 2] = array(random);
-            Attr::Icmp(Icmp { kind, code, error_data: random.next_u64() as u32 })
+            Attr::Icmp(Icmp { kind, code, data: random.next_u64() as u32 })
         }
         24 => Attr::Software(text(random, 509)),
         25 => Attr::AlternateServer(address(random)),

@@ -182,7 +182,7 @@ fn unknown_optional_and_unexpected_known_attributes_are_ignored() {
                 .attribute(AttributeType(0xC000), &[1, 2, 3])
                 .data(b"x")
                 .xor_peer_address(address("127.0.0.1:1"))
-                .icmp(turn::attribute::Icmp { kind: 1, code: 2, error_data: 3 });
+                .icmp(turn::attribute::Icmp { kind: 1, code: 2, data: 3 });
         }),
         0
     );

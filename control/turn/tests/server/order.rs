@@ -17,6 +17,12 @@ fn names(events: &[Event]) -> Vec<&'static str> {
             Event::Remove(_) => "remove",
             Event::ToClient(..) => "answer",
             Event::ToPeer { .. } => "data",
+            Event::CloseClient(_) => "hang up",
+            Event::Listen(_) => "listen",
+            Event::Unlisten(_) => "unlisten",
+            Event::Connect { .. } => "connect",
+            Event::Splice(..) => "splice",
+            Event::ClosePeer(_) => "close peer",
         })
         .collect()
 }

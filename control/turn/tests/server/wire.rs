@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use turn::{ChannelRoute, Client, Origin, Outbox, PortRefusal, RouteRefusal};
+use turn::{
+    ChannelRoute, Client, Origin, Outbox, PeerConnection, PortRefusal, RouteRefusal, Transport,
+};
 
 /// One effect, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,12 @@ pub(crate) enum Event {
     Remove(ChannelRoute),
     ToClient(Client, Vec<u8>),
     ToPeer { relay: SocketAddr, peer: SocketAddr, bytes: Vec<u8>, dont_fragment: bool },
+    CloseClient(Client),
+    Listen(SocketAddr),
+    Unlisten(SocketAddr),
+    Connect { id: PeerConnection, relay: SocketAddr, peer: SocketAddr },
+    Splice(PeerConnection, Client),
+    ClosePeer(PeerConnection),
 }
 
 type RouteKey = (Client, u16);
@@ -31,6 +39,12 @@ pub(crate) struct Wire {
     pub(crate) routes_max: Option<usize>,
     /// Refuse every open_port, as a host without descriptors does.
     pub(crate) exhausted: bool,
+    /// Listeners of TCP allocations.
+    pub(crate) listeners: BTreeMap<SocketAddr, Client>,
+    /// Connections to peers that are being made, or wait to be bound, and their relayed addresses.
+    pub(crate) connections: BTreeMap<PeerConnection, SocketAddr>,
+    /// Data connections that are joined with a peer's.
+    pub(crate) spliced: BTreeMap<Client, PeerConnection>,
     pub(crate) opened: u64,
     pub(crate) closed: u64,
 }
@@ -116,5 +130,56 @@ impl Outbox for Wire {
     fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
         assert!(self.ports.contains_key(&relay), "{relay} sends, but is not open");
         self.events.push(Event::ToPeer { relay, peer, bytes: bytes.to_vec(), dont_fragment });
+    }
+
+    fn close_client(&mut self, client: &Client, _origin: Origin) {
+        assert_ne!(client.transport, Transport::Udp, "UDP has no connection");
+        self.spliced.remove(client);
+        self.events.push(Event::CloseClient(*client));
+    }
+
+    fn open_listener(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        _origin: Origin,
+    ) -> Result<(), PortRefusal> {
+        assert!(!self.ports.contains_key(&relay), "{relay} is a port");
+        assert!(!self.listeners.contains_key(&relay), "{relay} is open already");
+        if self.exhausted {
+            return Err(PortRefusal::Exhausted);
+        }
+        if self.in_use.contains(&relay) {
+            return Err(PortRefusal::InUse);
+        }
+        self.listeners.insert(relay, *client);
+        self.opened += 1;
+        self.events.push(Event::Listen(relay));
+        Ok(())
+    }
+
+    fn close_listener(&mut self, relay: SocketAddr) {
+        assert!(self.listeners.remove(&relay).is_some(), "{relay} does not listen");
+        assert!(!self.connections.values().any(|&of| of == relay), "{relay} has connections");
+        self.closed += 1;
+        self.events.push(Event::Unlisten(relay));
+    }
+
+    fn connect(&mut self, id: PeerConnection, relay: SocketAddr, peer: SocketAddr) {
+        assert!(self.listeners.contains_key(&relay), "{relay} does not listen");
+        assert_eq!(id.0 & PeerConnection::ACCEPTED, 0, "a number of the driver's");
+        assert!(self.connections.insert(id, relay).is_none(), "{id:?} twice");
+        self.events.push(Event::Connect { id, relay, peer });
+    }
+
+    fn splice(&mut self, id: PeerConnection, client: &Client, _origin: Origin) {
+        assert!(self.connections.remove(&id).is_some(), "{id:?} is not there");
+        assert!(self.spliced.insert(*client, id).is_none(), "{client:?} twice");
+        self.events.push(Event::Splice(id, *client));
+    }
+
+    fn close_peer_connection(&mut self, id: PeerConnection) {
+        assert!(self.connections.remove(&id).is_some(), "{id:?} is not there");
+        self.events.push(Event::ClosePeer(id));
     }
 }

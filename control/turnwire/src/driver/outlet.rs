@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use dataplane::kernel::Kernel;
 use dataplane::{Dataplane, OpenPortError, PortId, Route};
-use turn::{ChannelRoute, Client, Origin, Outbox, PortRefusal, RouteRefusal};
+use turn::{ChannelRoute, Client, Origin, Outbox, PeerConnection, PortRefusal, RouteRefusal};
 
 /// What the outbox counts, as its callers get no answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,5 +151,29 @@ impl Outbox for Outlet {
             Some(port) => self.plane.to_peer(port, peer, bytes, dont_fragment),
             None => self.counts.unknown_port += 1,
         }
+    }
+
+    /// Every client is a UDP client here: nothing of it can be ended.
+    fn close_client(&mut self, _: &Client, _: Origin) {}
+
+    /// The server is configured to give no TCP allocations.
+    fn open_listener(&mut self, _: SocketAddr, _: &Client, _: Origin) -> Result<(), PortRefusal> {
+        Err(PortRefusal::Exhausted)
+    }
+
+    fn close_listener(&mut self, _: SocketAddr) {
+        self.counts.unknown_port += 1;
+    }
+
+    fn connect(&mut self, _: PeerConnection, _: SocketAddr, _: SocketAddr) {
+        self.counts.unknown_port += 1;
+    }
+
+    fn splice(&mut self, _: PeerConnection, _: &Client, _: Origin) {
+        self.counts.unknown_port += 1;
+    }
+
+    fn close_peer_connection(&mut self, _: PeerConnection) {
+        self.counts.unknown_port += 1;
     }
 }
