@@ -197,9 +197,10 @@ pub struct RouteRefusal;
 /// Where the server's effects go, in the order in which they must take effect.
 ///
 /// The success response comes last on adding, and the route goes before the port on removing. When
-/// an allocation moves to another five-tuple (RFC 8016), the routes of the new one are added before
-/// those of the old one are removed, and the port stays open. What an outbox drops never corrupts
-/// the server.
+/// an allocation moves to another five-tuple (RFC 8016), the order is: [`move_port`](Self::move_port),
+/// the new client's routes, away with the old client's, and the new ones once more, because a table
+/// may have one entry for both (from the peer to the relayed address). What an outbox drops never
+/// corrupts the server.
 pub trait Outbox {
     /// Holds this relay port for the client. Called before the success response is sent.
     fn open_port(
@@ -210,6 +211,14 @@ pub trait Outbox {
     ) -> Result<(), PortRefusal>;
     /// Lets a relay port go. Its routes were removed before.
     fn close_port(&mut self, relay: SocketAddr);
+    /// An open relay port is another client's from here on, perhaps of another worker (RFC 8016). On
+    /// an error nothing has changed.
+    fn move_port(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        origin: Origin,
+    ) -> Result<(), PortRefusal>;
     /// Publishes one channel both ways, or publishes it again with another expiry. On an error
     /// nothing has changed.
     fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal>;

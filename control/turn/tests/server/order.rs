@@ -17,6 +17,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
             Event::Remove(_) => "remove",
             Event::ToClient(..) => "answer",
             Event::ToPeer { .. } => "data",
+            Event::Move(..) => "move",
             Event::CloseClient(_) => "hang up",
             Event::Listen(_) => "listen",
             Event::Unlisten(_) => "unlisten",

@@ -17,6 +17,7 @@ pub(crate) enum Event {
     Remove(ChannelRoute),
     ToClient(Client, Vec<u8>),
     ToPeer { relay: SocketAddr, peer: SocketAddr, bytes: Vec<u8>, dont_fragment: bool },
+    Move(SocketAddr, Client),
     CloseClient(Client),
     Listen(SocketAddr),
     Unlisten(SocketAddr),
@@ -96,6 +97,21 @@ impl Outbox for Wire {
         self.events.push(Event::Close(relay));
     }
 
+    fn move_port(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        _origin: Origin,
+    ) -> Result<(), PortRefusal> {
+        if self.exhausted {
+            return Err(PortRefusal::Exhausted);
+        }
+        let owner = self.ports.get_mut(&relay).unwrap_or_else(|| panic!("{relay} is not open"));
+        *owner = *client;
+        self.events.push(Event::Move(relay, *client));
+        Ok(())
+    }
+
     fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal> {
         assert_eq!(self.ports.get(&route.relay), Some(&route.client), "a route without its port");
         assert_eq!(
@@ -110,7 +126,8 @@ impl Outbox for Wire {
         } else if self.routes_max.is_some_and(|max| self.routes.len() >= max) {
             return Err(RouteRefusal);
         }
-        let peers = self.routes.values().filter(|r| r.relay == route.relay && r.peer == route.peer);
+        let same_ends = |r: &&ChannelRoute| r.relay == route.relay && r.peer == route.peer;
+        let peers = self.routes.values().filter(same_ends).filter(|r| r.client == route.client);
         assert!(peers.count() <= usize::from(known.is_some()), "a peer has two channels");
         self.routes.insert(key, *route);
         self.events.push(Event::Add(*route));

@@ -117,6 +117,11 @@ impl Outbox for Outlet {
         self.plane.close_port(port);
     }
 
+    /// Any worker forwards for a UDP client, whichever has the port.
+    fn move_port(&mut self, _: SocketAddr, _: &Client, _: Origin) -> Result<(), PortRefusal> {
+        Ok(())
+    }
+
     fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal> {
         let Some(route) = self.route(route) else {
             self.counts.unknown_port += 1;
