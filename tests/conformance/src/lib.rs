@@ -1,0 +1,1 @@
+//! Checks of a TURN server against the RFCs.

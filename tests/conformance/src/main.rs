@@ -1,0 +1,3 @@
+//! The program `turnwire-conformance`.
+
+fn main() {}
