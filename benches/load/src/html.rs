@@ -1,6 +1,6 @@
 //! Results as one HTML file: tables and plots, nothing from the network, no script.
 
-mod plot;
+pub mod plot;
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,11 @@ use crate::report::{ChurnResult, Report, RunResult, SearchResult, percent, rate}
 use plot::{Plot, Scale, Series};
 
 /// Colours that people with any colour vision can tell apart (Okabe and Ito).
-const COLOURS: [&str; 7] =
+pub const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f"];
 
-const STYLE: &str = "\
+/// The look of a page.
+pub const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#5b6470;--line:#d5dae0;--back:#fff;--box:#f6f8fa}
 @media(prefers-color-scheme:dark){:root{--ink:#e6eaef;--soft:#9aa4b0;--line:#39414b;--back:#14181d;\
 --box:#1c2229}}
@@ -33,7 +34,7 @@ code{background:var(--box);padding:.1rem .3rem;border-radius:3px;overflow-wrap:a
 footer{color:var(--soft);margin-top:2.5rem;font-size:.85rem}";
 
 /// Text that cannot be taken for markup.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -114,7 +115,8 @@ fn notes(out: &mut String, entries: &[Entry]) {
     }
 }
 
-fn html_table(rows: &[Vec<String>]) -> String {
+/// A table; its first row is the head.
+pub fn html_table(rows: &[Vec<String>]) -> String {
     let mut out = String::from("<div class=\"wide\"><table>");
     for (at, row) in rows.iter().enumerate() {
         let tag = if at == 0 { "th" } else { "td" };

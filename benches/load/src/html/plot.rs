@@ -15,7 +15,7 @@ const HEADROOM: f64 = 1.02;
 
 /// How an axis maps values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
+pub enum Scale {
     /// From zero, evenly.
     Linear,
     /// By powers of ten.
@@ -25,19 +25,27 @@ pub(super) enum Scale {
 }
 
 /// One line.
-pub(super) struct Series {
-    pub(super) name: String,
-    pub(super) colour: &'static str,
-    pub(super) points: Vec<(f64, f64)>,
+pub struct Series {
+    /// In the legend; lines of one name share an entry.
+    pub name: String,
+    /// As CSS has it.
+    pub colour: &'static str,
+    /// From left to right; points that are not finite are left out.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// A plot.
-pub(super) struct Plot {
-    pub(super) x: Scale,
-    pub(super) y: Scale,
-    pub(super) x_label: &'static str,
-    pub(super) y_label: &'static str,
-    pub(super) series: Vec<Series>,
+pub struct Plot {
+    /// From left to right.
+    pub x: Scale,
+    /// From bottom to top.
+    pub y: Scale,
+    /// What `x` is, with its unit.
+    pub x_label: &'static str,
+    /// What `y` is, with its unit.
+    pub y_label: &'static str,
+    /// The lines.
+    pub series: Vec<Series>,
 }
 
 /// One axis: from values to places between 0 and 1.
@@ -124,7 +132,7 @@ fn short(value: f64) -> String {
 
 impl Plot {
     /// The plot as an SVG element.
-    pub(super) fn svg(&self) -> String {
+    pub fn svg(&self) -> String {
         let points = || self.series.iter().flat_map(|series| series.points.iter());
         let x = Axis::new(self.x, points().map(|point| point.0));
         let y = Axis::new(self.y, points().map(|point| point.1));
