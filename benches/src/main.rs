@@ -2,7 +2,6 @@
 
 mod cost;
 mod machine;
-mod packet;
 mod relay;
 mod summary;
 mod sys;
@@ -13,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
+use traffic::Ways;
 use wire::Family;
 
 use relay::SUBJECTS;
+use relay::mix::Mix;
 use relay::site::{RELAY_CORE, Topology};
-use relay::traffic::Mix;
 
 /// Benchmarks of Turnwire's packet path.
 #[derive(Debug, Parser)]
@@ -78,9 +78,9 @@ struct Fastpath {
 impl Fastpath {
     fn mix(&self) -> Result<Mix> {
         let ways = match self.ways.as_str() {
-            "to-peers" => 1,
-            "to-clients" => 2,
-            "both" => 3,
+            "to-peers" => Ways::ToPeers,
+            "to-clients" => Ways::ToClients,
+            "both" => Ways::Both,
             other => bail!("--ways is to-peers, to-clients or both, not {other:?}"),
         };
         let (client, peer) = match self.families.as_str() {

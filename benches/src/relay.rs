@@ -2,22 +2,23 @@
 //! same namespaces, with the same generator and sink, one after the other in every round.
 
 pub(crate) mod calls;
+pub(crate) mod mix;
 pub(crate) mod report;
 pub(crate) mod server;
 pub(crate) mod site;
-pub(crate) mod traffic;
 pub(crate) mod trial;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use traffic::{Bare, Crossing, Offer, Traffic};
 
 use crate::progress;
 use crate::summary::Samples;
+use mix::Mix;
 use server::{Kind, Server};
-use site::{Site, Topology};
-use traffic::{Mix, Offer, Traffic};
+use site::{Side, Site, Topology};
 use trial::{Bench, Outcome, Search};
 
 /// What stands in the relay's place.
@@ -131,9 +132,19 @@ fn one(
     (turnwire, logs): (&Path, &Path),
     figures: &mut Figures,
 ) -> Result<()> {
-    let ports_change = subject != Subject::Bare || site.topology == Topology::OneArmed;
-    let mut traffic = Traffic::load(site, mix, ports_change)?;
-    let bare = (subject == Subject::Bare).then(|| traffic.attach_bare(site)).transpose()?;
+    let mut plan = mix.plan(site);
+    if subject == Subject::Bare && site.topology == Topology::TwoArmed {
+        plan.crossing = Crossing::Unchanged;
+    }
+    let mut traffic = Traffic::load(&plan)?;
+    Side::Far.inside(|| traffic.attach_sink(&site.far))?;
+    let program = match site.topology {
+        Topology::OneArmed => Bare::Tx,
+        Topology::TwoArmed => Bare::Redirect,
+    };
+    let bare = (subject == Subject::Bare)
+        .then(|| Side::Relay.inside(|| traffic.attach_bare(program, &site.arms)))
+        .transpose()?;
     let (server, calls) = match subject {
         Subject::Bare => {
             calls::without_relay(&traffic, mix);

@@ -1,32 +1,14 @@
 //! The few system calls that the standard library does not offer.
-#![allow(unsafe_code, reason = "affinity, priority, mappings and threads' signals")]
+#![allow(unsafe_code, reason = "priority, and mappings")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result};
+pub(crate) use traffic::sys::{at_once, pin};
 use wire::HopCell;
 use wire::table::{Bucket, Entry};
-
-/// The clock that the kernel programs read: CLOCK_MONOTONIC, nanoseconds.
-pub(crate) fn monotonic() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes one timespec, which is ours.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Keeps a thread (0: this one) on one core.
-pub(crate) fn pin(thread: i32, core: usize) -> io::Result<()> {
-    // SAFETY: an all-zero set is an empty set; the kernel reads it within its size.
-    let result = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(thread, size_of_val(&set), &raw const set)
-    };
-    check(result)
-}
 
 /// Puts a thread or process (0: this one, with its session) before the machine's other work.
 pub(crate) fn prefer(thread: i32) -> io::Result<()> {
@@ -36,37 +18,6 @@ pub(crate) fn prefer(thread: i32) -> io::Result<()> {
     }
     // SAFETY: takes numbers only.
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as u32, -20) })
-}
-
-/// Lets a thread (0: this one) run whenever it wants to, before all that has a lower `rank`, 1 to
-/// 99, or none.
-pub(crate) fn at_once(thread: i32, rank: i32) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: rank };
-    // SAFETY: the kernel reads one sched_param.
-    check(unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) })
-}
-
-/// This thread's number.
-pub(crate) fn thread_id() -> i32 {
-    // SAFETY: reads a number.
-    unsafe { libc::gettid() }
-}
-
-/// Lets a system call of `thread`, one of this process, end early (EINTR). One that has ended is
-/// no error.
-pub(crate) fn interrupt(thread: i32) -> io::Result<()> {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: the handler does nothing; tgkill takes numbers, and reaches this process only.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()))?;
-        let result = libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1);
-        match check(result as i32) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            result => result,
-        }
-    }
 }
 
 fn check(result: i32) -> io::Result<()> {

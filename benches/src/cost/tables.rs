@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use traffic::packet;
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Memory, Writer};
 use wire::{Endpoint, Family, Hop, HopCell, Key, LISTENER, PortUse, Route, Tuple, mac_word};
 
-use crate::packet;
 use crate::sys;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/measure.o");

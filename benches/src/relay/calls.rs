@@ -4,13 +4,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use traffic::{Channel, Traffic, abi};
 use turn::client::{Allocate, Event, Request, Settings, TurnClient};
 use turn::{ChannelNumber, Seeded, attribute};
 use turnwire_tests::wait::Stopwatch;
 use wire::Family;
 
+use super::mix::Mix;
 use super::site::{self, Side};
-use super::traffic::{Mix, Traffic, abi};
 
 /// The user that every server knows.
 pub(crate) const USER: &str = "bench";
@@ -32,9 +33,13 @@ pub(crate) struct Calls {
 pub(crate) fn without_relay(traffic: &Traffic, mix: &Mix) {
     for number in 0..mix.flows {
         let (client, channel) = place(mix, number);
-        let ports =
-            [FIRST_CLIENT + client, 49_152 + client, FIRST_PEER + channel, 0x4000 + channel];
-        traffic.set_flow(usize::from(number), ports);
+        let channel = Channel {
+            client: FIRST_CLIENT + client,
+            relay: 49_152 + client,
+            peer: FIRST_PEER + channel,
+            number: 0x4000 + channel,
+        };
+        traffic.set_channel(usize::from(number), &channel);
     }
 }
 
@@ -68,11 +73,16 @@ pub(crate) fn set_up(traffic: &Traffic, mix: &Mix) -> Result<Calls> {
             let mut client = Client::new(local, mix.client)?;
             let relayed = client.allocate(mix.peer)?;
             while number < mix.flows && place(mix, number).0 == place_of_client {
-                let (_, channel) = place(mix, number);
-                let peer = SocketAddr::new(site::peer_ip(mix.peer), FIRST_PEER + channel);
-                client.bind(0x4000 + channel, peer)?;
-                let ports = [local.port(), relayed.port(), peer.port(), 0x4000 + channel];
-                traffic.set_flow(usize::from(number), ports);
+                let (_, at) = place(mix, number);
+                let peer = SocketAddr::new(site::peer_ip(mix.peer), FIRST_PEER + at);
+                let channel = Channel {
+                    client: local.port(),
+                    relay: relayed.port(),
+                    peer: peer.port(),
+                    number: 0x4000 + at,
+                };
+                client.bind(channel.number, peer)?;
+                traffic.set_channel(usize::from(number), &channel);
                 number += 1;
             }
             sockets.push(client.socket);

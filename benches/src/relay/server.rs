@@ -5,13 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use traffic::abi::LISTENER;
 use turnwire_tests::process::Process;
 use turnwire_tests::wait::{Deadline, SOON};
 use wire::Family;
 
 use super::calls::{self, PASSWORD, USER};
 use super::site::{RELAY_CORE, Side, Site, listener_ip, relay_ip};
-use super::traffic::abi::LISTENER;
 
 const REALM: &str = "bench.test";
 

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use traffic::{Offer, Place, Traffic};
 
 use super::server::{Server, cpu_of};
-use super::site::{Side, Site, kernel_threads};
-use super::traffic::{Offer, Traffic};
+use super::site::{FAR_CORE, Side, Site, kernel_threads};
 
 /// Frames that are not ours: answers to clients, neighbour discovery.
 const STRAYS: u64 = 100;
@@ -83,7 +83,9 @@ impl Bench<'_> {
     /// Sends for `time`, lets the queues run empty, and counts.
     pub(crate) fn trial(&mut self, offer: Offer, time: Duration) -> Result<Outcome> {
         let before = self.read()?;
-        let sent = self.traffic.send(offer, time)?;
+        let place = Place { core: Some(FAR_CORE), rank: Some(1) };
+        let traffic = self.traffic;
+        let sent = Side::Far.inside(|| traffic.send(offer, time, place))?;
         let after = self.settled()?;
         ensure!(
             after.wrong == before.wrong,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// The internet checksum's sum (RFC 1071), not yet complemented.
-pub(crate) fn sum(bytes: &[u8]) -> u16 {
+pub fn sum(bytes: &[u8]) -> u16 {
     let words =
         bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u64 = words.sum();
@@ -14,7 +14,7 @@ pub(crate) fn sum(bytes: &[u8]) -> u16 {
 }
 
 /// What the UDP checksum covers beside the datagram itself (RFC 768, RFC 8200 section 8.1).
-pub(crate) fn pseudo_header(src: IpAddr, dst: IpAddr, size: u16) -> Vec<u8> {
+pub fn pseudo_header(src: IpAddr, dst: IpAddr, size: u16) -> Vec<u8> {
     let mut bytes = [octets(src), octets(dst)].concat();
     bytes.extend([0, 17]);
     bytes.extend(size.to_be_bytes());
@@ -29,7 +29,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 }
 
 /// Ethernet and IP headers in front of a UDP datagram of `size` bytes.
-pub(crate) fn head(to: [u8; 6], from: [u8; 6], src: IpAddr, dst: IpAddr, size: u16) -> Vec<u8> {
+pub fn head(to: [u8; 6], from: [u8; 6], src: IpAddr, dst: IpAddr, size: u16) -> Vec<u8> {
     let mut frame = [to, from].concat();
     match dst {
         IpAddr::V4(_) => {
@@ -53,7 +53,7 @@ pub(crate) fn head(to: [u8; 6], from: [u8; 6], src: IpAddr, dst: IpAddr, size: u
 }
 
 /// A whole frame.
-pub(crate) fn udp(
+pub fn udp(
     to: [u8; 6],
     from: [u8; 6],
     src: SocketAddr,

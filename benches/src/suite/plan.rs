@@ -1,0 +1,211 @@
+//! What is measured: one base point, and one dimension changed at a time.
+//!
+//! A full cross product of flows, sizes, directions, families and relays would take a day. All
+//! subjects meet at the base point; elsewhere the figures that matter are the ceiling's, Turnwire's
+//! and coturn's.
+
+use std::time::Duration;
+
+use wire::Family;
+
+/// Where packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From clients to peers.
+    ToPeers,
+    /// From peers to clients.
+    ToClients,
+    /// Both in turn.
+    Both,
+    /// From clients to other clients of the same relay.
+    RelayToRelay,
+}
+
+impl Direction {
+    /// As results have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Direction::ToPeers => "to-peer",
+            Direction::ToClients => "to-client",
+            Direction::Both => "both",
+            Direction::RelayToRelay => "relay-to-relay",
+        }
+    }
+}
+
+/// One point of the space that is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// On the command line and in results.
+    pub(crate) name: &'static str,
+    /// Channels that take turns.
+    pub(crate) channels: u16,
+    /// Application data, bytes.
+    pub(crate) payload: u16,
+    pub(crate) direction: Direction,
+    /// Families of clients and of peers.
+    pub(crate) families: (Family, Family),
+    /// Interfaces of the relay: one (XDP_TX) or two (redirect).
+    pub(crate) arms: u8,
+    /// Who takes part, by name; all if empty.
+    pub(crate) subjects: &'static [&'static str],
+    /// Latency, CPU time and all the rest; without it throughput only.
+    pub(crate) thorough: bool,
+    /// Part of `--quick`.
+    pub(crate) quick: bool,
+}
+
+impl Scenario {
+    /// For people.
+    pub(crate) fn title(&self) -> String {
+        let family = |family| if family == Family::V4 { "IPv4" } else { "IPv6" };
+        let families = match self.families {
+            (client, peer) if client == peer => family(client).to_owned(),
+            (client, peer) => format!("clients {}, peers {}", family(client), family(peer)),
+        };
+        let channels = if self.channels == 1 { "channel" } else { "channels" };
+        let direction = match self.direction {
+            Direction::ToPeers => "to peers",
+            Direction::ToClients => "to clients",
+            Direction::Both => "both directions",
+            Direction::RelayToRelay => "relay to relay",
+        };
+        let arms = if self.arms == 2 { ", two interfaces" } else { "" };
+        format!(
+            "{} {channels}, {} bytes, {direction}, {families}{arms}",
+            crate::summary::grouped(f64::from(self.channels)),
+            crate::summary::grouped(f64::from(self.payload)),
+        )
+    }
+}
+
+/// Those whose figures matter everywhere.
+const FEW: &[&str] = &["bare", "xdp", "sockets", "coturn"];
+/// Those that relay between two of their own clients; `turn-server` does nothing else.
+const BETWEEN_CLIENTS: &[&str] = &["xdp", "sockets", "coturn", "pion", "turn-server"];
+
+const BASE: Scenario = Scenario {
+    name: "base",
+    channels: 1000,
+    payload: 160,
+    direction: Direction::Both,
+    families: (Family::V4, Family::V4),
+    arms: 1,
+    subjects: &[],
+    thorough: true,
+    quick: true,
+};
+
+/// All scenarios, the base first.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let point = |name| Scenario { name, subjects: FEW, thorough: false, quick: false, ..BASE };
+    vec![
+        BASE,
+        Scenario { channels: 1, ..point("1-channel") },
+        Scenario { channels: 64_000, quick: true, ..point("64000-channels") },
+        Scenario { payload: 20, ..point("20-bytes") },
+        Scenario { payload: 1160, ..point("1160-bytes") },
+        Scenario { direction: Direction::ToPeers, ..point("to-peer") },
+        Scenario { direction: Direction::ToClients, ..point("to-client") },
+        Scenario { families: (Family::V6, Family::V6), quick: true, ..point("ipv6") },
+        Scenario { families: (Family::V4, Family::V6), ..point("ipv4-to-ipv6") },
+        Scenario {
+            channels: 64_000,
+            payload: 1160,
+            families: (Family::V6, Family::V6),
+            ..point("64000-channels-1160-bytes-ipv6")
+        },
+        Scenario { arms: 2, ..point("two-interfaces") },
+        Scenario {
+            direction: Direction::RelayToRelay,
+            subjects: BETWEEN_CLIENTS,
+            quick: true,
+            ..point("relay-to-relay")
+        },
+    ]
+}
+
+/// How long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// `full` or `quick`.
+    pub(crate) name: &'static str,
+    /// Rounds that count, at the base point and elsewhere; one more comes first and is dropped.
+    pub(crate) rounds: (usize, usize),
+    /// How long each trial sends.
+    pub(crate) trial: Duration,
+    /// Bisections of a search.
+    pub(crate) steps: u32,
+    /// The search is over when the failing rate is this share above the carried one.
+    pub(crate) resolution: f64,
+    /// Rounds of the program's cost, and repetitions in each.
+    pub(crate) cost: (usize, u32),
+}
+
+/// The whole suite.
+pub(crate) const FULL: Effort = Effort {
+    name: "full",
+    rounds: (5, 3),
+    trial: Duration::from_millis(400),
+    steps: 5,
+    resolution: 0.03,
+    cost: (15, 200_000),
+};
+
+/// For every day.
+pub(crate) const QUICK: Effort = Effort {
+    name: "quick",
+    rounds: (3, 2),
+    trial: Duration::from_millis(250),
+    steps: 3,
+    resolution: 0.06,
+    cost: (5, 100_000),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suite_covers_what_it_promises() {
+        let all = scenarios();
+        let some = |holds: &dyn Fn(&Scenario) -> bool| all.iter().any(holds);
+        for channels in [1, 1000, 64_000] {
+            assert!(some(&|one| one.channels == channels), "{channels} channels");
+        }
+        for payload in [20, 160, 1160] {
+            assert!(some(&|one| one.payload == payload), "{payload} bytes");
+        }
+        let families =
+            [(Family::V4, Family::V4), (Family::V6, Family::V6), (Family::V4, Family::V6)];
+        for families in families {
+            assert!(some(&|one| one.families == families), "{families:?}");
+        }
+        for direction in
+            [Direction::ToPeers, Direction::ToClients, Direction::Both, Direction::RelayToRelay]
+        {
+            assert!(some(&|one| one.direction == direction), "{direction:?}");
+        }
+    }
+
+    #[test]
+    fn each_point_but_the_corners_changes_one_thing() {
+        let all = scenarios();
+        for one in &all[1..] {
+            let changes = [
+                one.channels != BASE.channels,
+                one.payload != BASE.payload,
+                one.direction != BASE.direction,
+                one.families != BASE.families,
+                one.arms != BASE.arms,
+            ];
+            let changes = changes.iter().filter(|changed| **changed).count();
+            let corner = one.name.starts_with("64000-channels-");
+            assert_eq!(changes, if corner { 3 } else { 1 }, "{}", one.name);
+        }
+        let mut names: Vec<_> = all.iter().map(|one| one.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all.len(), "two of one name");
+    }
+}
