@@ -1,8 +1,12 @@
 //! What a data plane is started with, and why it may not start.
 
 use crate::link::socket::BufferSizes;
+use crate::session::{Identity, IdentityError};
+use ipnet::IpNet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How many workers, where they listen, and the size of everything.
 #[derive(Clone, Debug)]
@@ -19,6 +23,106 @@ pub struct Config {
     /// Datagrams of 444 bytes (512 with their envelope) that each ring between a worker and the
     /// control thread holds; fewer longer ones, more shorter ones. At least 256 of them.
     pub ring_len: usize,
+    /// Clients over TCP, TLS and DTLS.
+    pub sessions: Sessions,
+}
+
+/// Where TCP, TLS and DTLS clients are listened for, and what they are allowed. With no address at
+/// all there are no session threads.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions {
+    /// Addresses for TCP. One that is also in `tls_listen` takes both: the first byte tells.
+    pub tcp_listen: Vec<SocketAddr>,
+    /// Addresses for TLS over TCP. They need an identity.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Addresses for DTLS over UDP. They need an identity with an ECDSA key. One that is also in
+    /// [`Config::listen`] takes both: the first byte tells (RFC 7983).
+    pub dtls_listen: Vec<SocketAddr>,
+    /// Certificate and key for TLS and DTLS.
+    pub identity: Option<Arc<Identity>>,
+    /// Load balancers that speak PROXY protocol version 2 on TCP connections: from these sources it
+    /// is required, from others it is refused as any other message that is not STUN.
+    pub proxy_sources: Vec<IpNet>,
+    /// Everything that is bounded.
+    pub limits: SessionLimits,
+    /// How long things may take.
+    pub timers: SessionTimers,
+}
+
+/// What the session threads hold at most.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// TCP connections (TLS among them) on all threads together.
+    pub connections: usize,
+    /// TCP connections on one thread.
+    pub connections_per_thread: usize,
+    /// TCP connections and DTLS associations from one source on one thread: an IPv4 address, or the
+    /// /64 of an IPv6 address. Load balancers count as the clients that they name.
+    pub connections_per_source: usize,
+    /// DTLS associations on one thread.
+    pub associations_per_thread: usize,
+    /// DTLS handshakes that have not ended on one thread; the oldest makes room for one more.
+    pub half_open_per_thread: usize,
+    /// DTLS handshakes that have not ended from one source on one thread.
+    pub half_open_per_source: usize,
+    /// Bytes that wait to be sent to one client; what is over is dropped.
+    pub queue_bytes: usize,
+    /// Messages that wait to be sent to one client; what is over is dropped.
+    pub queue_frames: usize,
+    /// Channels of one client.
+    pub channels_per_client: usize,
+}
+
+impl Default for SessionLimits {
+    /// A queue holds the burst of a key frame, and little enough that a slow client loses old
+    /// datagrams rather than be seconds behind.
+    fn default() -> Self {
+        Self {
+            connections: 100_000,
+            connections_per_thread: 50_000,
+            connections_per_source: 20_000,
+            associations_per_thread: 50_000,
+            half_open_per_thread: 2_000,
+            half_open_per_source: 200,
+            queue_bytes: 256 << 10,
+            queue_frames: 1024,
+            channels_per_client: 1024,
+        }
+    }
+}
+
+/// How long the clients of session threads may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionTimers {
+    /// For the PROXY header and the TLS or DTLS handshake, from the connection's start.
+    pub handshake: Duration,
+    /// For the first message, from then on.
+    pub first_message: Duration,
+    /// For a message that has begun to be whole.
+    pub message: Duration,
+    /// Without a message or datagram either way and without a relay port with a route.
+    pub idle: Duration,
+    /// Without a message from the client when it has channels; its allocation's lifetime ends it
+    /// long before, as a rule.
+    pub idle_with_channels: Duration,
+    /// While something waits to be sent and the client takes none of it.
+    pub write_stall: Duration,
+    /// Without a byte either way between two spliced connections.
+    pub splice_idle: Duration,
+}
+
+impl Default for SessionTimers {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            first_message: Duration::from_secs(10),
+            message: Duration::from_secs(20),
+            idle: Duration::from_secs(120),
+            idle_with_channels: Duration::from_secs(1200),
+            write_stall: Duration::from_secs(30),
+            splice_idle: Duration::from_secs(600),
+        }
+    }
 }
 
 /// What rarely has to be chosen.
@@ -66,6 +170,20 @@ pub enum StartError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A TCP listener could not be bound.
+    #[error("cannot listen on TCP address {}, port {}: {source}", address.ip(), address.port())]
+    ListenTcp {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// An address for TLS or DTLS, and nothing to show to its clients.
+    #[error("{0} needs a certificate and a key")]
+    NoIdentity(SocketAddr),
+    /// The identity cannot be used for DTLS.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
     /// A worker's poller or thread could not be made.
     #[error("cannot start worker {worker}: {source}")]
     Worker {

@@ -25,13 +25,17 @@ pub mod link;
 mod mailbox;
 mod plane;
 mod route;
+pub mod session;
 mod slots;
 pub mod stats;
 mod table;
 mod worker;
 
-pub use config::{Config, OpenPortError, StartError, Tuning};
+pub use config::{
+    Config, OpenPortError, SessionLimits, SessionTimers, Sessions, StartError, Tuning,
+};
 pub use link::socket::{BufferSizes, monotonic};
 pub use plane::{Dataplane, WorkerInfo};
-pub use route::{Event, PortId, Route, TableFull};
+pub use route::{Client, Event, PortId, Route, TableFull, Transport};
+pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;

@@ -19,10 +19,11 @@ mod letter;
 pub(crate) use bell::Bell;
 pub(crate) use letter::{Letter, LetterKind, LetterReader, LetterWriter, letters};
 
-use crate::route::PortId;
+use crate::route::{Client, PortId, Route};
+use crate::session::Identity;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 /// Commands on their way to one worker, and sockets on their way back; more wait on either side.
@@ -34,6 +35,23 @@ pub(crate) enum Command<P> {
     Open { id: PortId, local: SocketAddr, port: P },
     /// Give it back.
     Close { id: PortId },
+    /// For a session thread only.
+    Session(Box<SessionCommand>),
+}
+
+/// What session threads are told beside their relay ports. `after` counts the letters that were
+/// sent before: those go first.
+pub(crate) enum SessionCommand {
+    /// Relay this channel from now on.
+    Add(Route),
+    /// No longer.
+    Remove(Route),
+    /// End a client's connection.
+    End { client: Client, after: u64 },
+    /// Join a client's connection with its peer's.
+    Splice { client: Client, peer: TcpStream, after: u64 },
+    /// Show this to new clients.
+    Identity(Arc<Identity>),
 }
 
 /// A relay port that its worker no longer serves.
@@ -53,6 +71,8 @@ pub(crate) struct ControlEnd<P> {
     pub(crate) events: LetterReader,
     returned: Consumer<Returned<P>>,
     bell: Arc<Bell>,
+    /// Letters put in so far.
+    sent: u64,
     /// Something was put in since the bell was last rung.
     pending: bool,
 }
@@ -97,6 +117,7 @@ pub(crate) fn mailbox<P>(
         events: events_out,
         returned,
         bell,
+        sent: 0,
         pending: false,
     };
     (control, worker)
@@ -126,11 +147,22 @@ impl<P> ControlEnd<P> {
         !self.overflow.is_empty()
     }
 
+    /// Commands that wait in front of the ring.
+    pub(crate) fn backlog(&self) -> usize {
+        self.overflow.len()
+    }
+
     /// Puts a datagram into the worker's ring. False when it was full.
     pub(crate) fn send(&mut self, letter: &Letter, bytes: &[u8]) -> bool {
         let sent = self.letters.push(letter, bytes, 0);
+        self.sent += u64::from(sent);
         self.pending |= sent;
         sent
+    }
+
+    /// Letters put into the worker's ring so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Takes back the sockets that the worker gave up.

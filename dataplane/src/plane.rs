@@ -4,24 +4,30 @@ mod start;
 
 use crate::config::{Config, OpenPortError, StartError, Tuning};
 use crate::link::socket::{Bound, BufferSizes, bind_relay, register};
-use crate::mailbox::{Bell, Command, ControlEnd, Letter, LetterKind};
-use crate::route::{Event, PortId, Route, TableFull};
+use crate::mailbox::{Bell, COMMANDS_MAX, Command, ControlEnd, Letter, LetterKind, SessionCommand};
+use crate::route::{Client, Event, PortId, Route, TableFull, Transport};
+use crate::session::{Identity, IdentityError, SessionCounters};
 use crate::slots::Slots;
 use crate::stats::{Counters, RouteCounters, Snapshot};
 use crate::table::RouteWriter;
 use mio::Waker;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
 use std::thread::JoinHandle;
 use wire::Reason;
 
-/// One worker, seen from the control thread.
+/// Commands that may wait for a session thread before further channels are refused.
+const ROUTE_BACKLOG_MAX: usize = 64 * COMMANDS_MAX;
+
+/// One worker, or one session thread, seen from the control thread.
 struct Handle {
     mail: ControlEnd<Bound>,
     registry: mio::Registry,
     counters: Arc<Counters>,
+    /// Of a session thread.
+    session: Option<Arc<SessionCounters>>,
     thread: Option<JoinHandle<io::Result<()>>>,
     info: WorkerInfo,
 }
@@ -37,12 +43,24 @@ pub struct WorkerInfo {
     pub listener_buffers: BufferSizes,
 }
 
-/// All workers, their route table and their relay ports. Dropping it ends the workers.
+/// Where session threads listen, as bound, each list in the order of configuration.
+#[derive(Clone, Debug, Default)]
+pub struct SessionAddresses {
+    /// TCP.
+    pub tcp: Vec<SocketAddr>,
+    /// TLS over TCP.
+    pub tls: Vec<SocketAddr>,
+    /// DTLS over UDP.
+    pub dtls: Vec<SocketAddr>,
+}
+
+/// All workers and session threads, their route table and their relay ports. Dropping it ends the workers.
 pub struct Dataplane {
     workers: Vec<Handle>,
     routes: RouteWriter,
     slots: Slots,
     listen: Vec<SocketAddr>,
+    session_listen: SessionAddresses,
     tuning: Tuning,
     refused: [u64; Reason::COUNT],
     stop: Arc<AtomicBool>,
@@ -72,12 +90,18 @@ impl Dataplane {
         &self.listen
     }
 
-    /// How many workers there are.
+    /// Where TCP, TLS and DTLS clients are listened for, as bound: port 0 is resolved.
+    pub fn session_addresses(&self) -> &SessionAddresses {
+        &self.session_listen
+    }
+
+    /// How many workers there are, with the session threads: those have the numbers after the UDP
+    /// workers'.
     pub fn worker_count(&self) -> usize {
         self.workers.len()
     }
 
-    /// Where the workers run and what they got, by worker.
+    /// Where the workers run and what they got, by worker; after them the session threads.
     pub fn workers(&self) -> impl Iterator<Item = WorkerInfo> {
         self.workers.iter().map(|worker| worker.info)
     }
@@ -110,7 +134,10 @@ impl Dataplane {
         }
     }
 
-    /// Publishes a channel to all workers, at once; replaces what was published for it before.
+    /// Publishes a channel to all workers, at once; replaces what was published for it before. The
+    /// channel of a client that is not UDP is published to the session thread of its relay port,
+    /// before any [`to_client`](Self::to_client) that follows; it has no effect where the client is
+    /// served by another thread than the port, which leaves its datagrams to the control thread.
     ///
     /// A channel with a link-local IPv6 address is not published: such an address means nothing
     /// without its interface, so its datagrams go by the control thread, as [`Event`]s.
@@ -118,25 +145,34 @@ impl Dataplane {
         if [route.client, route.peer, route.relay].iter().any(is_link_local) {
             return Ok(());
         }
-        self.routes.insert(route)
+        if route.transport == Transport::Udp {
+            return self.routes.insert(route);
+        }
+        let Some(handle) = self.session(route.port.worker()) else { return Ok(()) };
+        if handle.mail.backlog() >= ROUTE_BACKLOG_MAX {
+            return Err(TableFull);
+        }
+        handle.mail.command(Command::Session(Box::new(SessionCommand::Add(*route))));
+        Ok(())
     }
 
     /// Withdraws a channel, at once.
     pub fn remove_route(&mut self, route: &Route) {
-        self.routes.remove(route);
+        if route.transport == Transport::Udp {
+            return self.routes.remove(route);
+        }
+        if let Some(handle) = self.session(route.port.worker()) {
+            handle.mail.command(Command::Session(Box::new(SessionCommand::Remove(*route))));
+        }
     }
 
-    /// Sends to a client from the listening address `local`. Dropped, and counted, when the
-    /// worker's ring is full.
-    pub fn to_client(
-        &mut self,
-        worker: usize,
-        local: SocketAddr,
-        remote: SocketAddr,
-        bytes: &[u8],
-    ) {
-        let (kind, dont_fragment) = (LetterKind::Client, false);
-        let letter = Letter { kind, dont_fragment, slot: 0, generation: 0, remote, local };
+    /// Sends to a client; to a UDP client from the listening address `client.local`. Over TCP and
+    /// TLS the bytes are one whole message, ChannelData with its padding. Dropped, and counted,
+    /// when the ring of its worker is full, or the client is not there any more.
+    pub fn to_client(&mut self, worker: usize, client: Client, bytes: &[u8]) {
+        let Client { transport, local, remote } = client;
+        let (kind, dont_fragment, slot, generation) = (LetterKind::Client, false, 0, 0);
+        let letter = Letter { kind, dont_fragment, transport, slot, generation, remote, local };
         let sent = self.workers.get_mut(worker).is_some_and(|to| to.mail.send(&letter, bytes));
         if !sent {
             self.refused[Reason::RingFull as usize] += 1;
@@ -151,12 +187,57 @@ impl Dataplane {
             return;
         };
         let (slot, generation) = (port.slot(), port.generation());
-        let kind = LetterKind::Peer;
-        let letter = Letter { kind, dont_fragment, slot, generation, remote: peer, local };
+        let (kind, transport) = (LetterKind::Peer, Transport::Udp);
+        let letter =
+            Letter { kind, dont_fragment, transport, slot, generation, remote: peer, local };
         let mail = &mut self.workers[port.worker()].mail;
         if mail.is_behind() || !mail.send(&letter, bytes) {
             self.refused[Reason::RingFull as usize] += 1;
         }
+    }
+
+    /// Ends the connection of a TCP or TLS client, or the association of a DTLS client, once what
+    /// was given to [`to_client`](Self::to_client) before is sent; where it is spliced, the peer's
+    /// connection ends too. [`Event::Gone`] follows. A client that is not there is ignored.
+    pub fn close_client(&mut self, worker: usize, client: Client) {
+        if let Some(handle) = self.session(worker) {
+            let after = handle.mail.sent();
+            let end = SessionCommand::End { client, after };
+            handle.mail.command(Command::Session(Box::new(end)));
+        }
+    }
+
+    /// Joins the connection of a TCP or TLS client with `peer` (RFC 6062), after what was given to
+    /// [`to_client`](Self::to_client) before: from there on bytes go through raw, both ways, and
+    /// what the client has sent since its last message goes first. It ends when both sides have
+    /// ended, or nothing goes through for long, or by [`close_client`](Self::close_client);
+    /// [`Event::Gone`] follows. `peer` is closed where the client is not there any more.
+    pub fn splice(&mut self, worker: usize, client: Client, peer: TcpStream) {
+        if let Some(handle) = self.session(worker) {
+            let after = handle.mail.sent();
+            let splice = SessionCommand::Splice { client, peer, after };
+            handle.mail.command(Command::Session(Box::new(splice)));
+        }
+    }
+
+    /// Shows another certificate to TLS and DTLS clients from now on; who is connected stays.
+    ///
+    /// # Errors
+    /// DTLS is offered and cannot use the key: the old identity stays.
+    pub fn replace_identity(&mut self, identity: &Arc<Identity>) -> Result<(), IdentityError> {
+        if !self.session_listen.dtls.is_empty() {
+            identity.check_dtls()?;
+        }
+        for handle in self.workers.iter_mut().filter(|handle| handle.session.is_some()) {
+            let command = SessionCommand::Identity(Arc::clone(identity));
+            handle.mail.command(Command::Session(Box::new(command)));
+        }
+        Ok(())
+    }
+
+    /// A session thread.
+    fn session(&mut self, worker: usize) -> Option<&mut Handle> {
+        self.workers.get_mut(worker).filter(|handle| handle.session.is_some())
     }
 
     /// Hands over at most `budget` events, from each worker in its turn, and says how many. When
@@ -192,8 +273,12 @@ impl Dataplane {
             snapshot.running = worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
             snapshot
         });
+        let sessions = self.workers.iter().enumerate().filter_map(|(number, handle)| {
+            handle.session.as_ref().map(|counters| counters.snapshot(number))
+        });
         Snapshot {
             workers: workers.collect(),
+            sessions: sessions.collect(),
             refused_control: self.refused,
             routes: self.routes.live(),
             table_size: self.routes.table().size(),
@@ -220,9 +305,15 @@ impl Dataplane {
         let events = &mut workers[worker].mail.events;
         for taken in 0..share {
             let found = events.take(|letter, bytes| {
-                let Letter { local, remote, slot, generation, .. } = *letter;
-                if letter.kind == LetterKind::Client {
-                    return on_event(Event::Client { worker, local, remote, bytes });
+                let Letter { transport, local, remote, slot, generation, .. } = *letter;
+                match letter.kind {
+                    LetterKind::Client => {
+                        return on_event(Event::Client { worker, transport, local, remote, bytes });
+                    }
+                    LetterKind::Gone => {
+                        return on_event(Event::Gone { worker, transport, local, remote });
+                    }
+                    LetterKind::Peer => {}
                 }
                 let port = PortId::new(worker, slot, generation);
                 match slots.relay(port) {

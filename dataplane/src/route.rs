@@ -41,9 +41,53 @@ impl PortId {
     }
 }
 
+/// How a client reaches us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams, served by a worker; everything else is served by a session thread.
+    #[default]
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// DTLS over UDP.
+    Dtls,
+}
+
+impl Transport {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Transport; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
+
+    /// The label in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Dtls => "dtls",
+        }
+    }
+}
+
+/// A client by its five-tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// How it reaches us.
+    pub transport: Transport,
+    /// The address of ours that it sends to; behind a load balancer that speaks the PROXY protocol,
+    /// the balancer's.
+    pub local: SocketAddr,
+    /// The client's transport address; behind a load balancer, as the balancer sees it.
+    pub remote: SocketAddr,
+}
+
 /// One channel, both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// How the client reaches us. A UDP client's route goes into the table that all workers share,
+    /// any other's to the session thread that has its relay port.
+    pub transport: Transport,
     /// The client's transport address.
     pub client: SocketAddr,
     /// The listening address that it sends to, as on the wire: never a wildcard.
@@ -65,16 +109,31 @@ pub struct Route {
 /// Something from outside for the control thread.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A datagram from a client: STUN, or ChannelData for which there is no route.
+    /// A message from a client: STUN, or ChannelData for which there is no route. A datagram; over
+    /// DTLS one record; over TCP and TLS one message, ChannelData without its padding.
     Client {
-        /// The worker that the client reached, which also answers it.
+        /// The worker or session thread that the client reached, which also answers it.
         worker: usize,
+        /// How the client reaches us.
+        transport: Transport,
         /// The address of ours that it was sent to.
         local: SocketAddr,
         /// The client's transport address.
         remote: SocketAddr,
         /// Payload.
         bytes: &'a [u8],
+    },
+    /// The connection of a TCP or TLS client, or the association of a DTLS client, has ended. Said
+    /// once, for each that an [`Event::Client`] was told of, and never before the last of those.
+    Gone {
+        /// The session thread that served it.
+        worker: usize,
+        /// How it reached us.
+        transport: Transport,
+        /// The address of ours that it sent to.
+        local: SocketAddr,
+        /// The client's transport address.
+        remote: SocketAddr,
     },
     /// A datagram from a peer to an open relay port, for which there is no route.
     Peer {

@@ -4,6 +4,7 @@
 //! `to_control`; every one that the control thread sends in `sent` or `refused_control`.
 
 use crate::link::Oddities;
+use crate::session::SessionSnapshot;
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::{Direction, Reason};
@@ -180,8 +181,10 @@ impl WorkerSnapshot {
 /// All counters at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// By worker.
+    /// By worker; after them the session threads.
     pub workers: Vec<WorkerSnapshot>,
+    /// By session thread: what it counts beside its datagrams.
+    pub sessions: Vec<SessionSnapshot>,
     /// Datagrams of the control thread that never reached a worker, by [`Reason`]: the ring was
     /// full, or the port closed.
     pub refused_control: [u64; Reason::COUNT],

@@ -169,6 +169,7 @@ mod tests {
 
     fn route(channel: u16) -> Route {
         Route {
+            transport: crate::route::Transport::Udp,
             client: "192.0.2.1:5000".parse().unwrap(),
             listener: "198.51.100.1:3478".parse().unwrap(),
             channel,

@@ -115,6 +115,8 @@ impl<L: Link> Worker<L> {
                 counters.ports.set(egress.open_ports());
                 Some(Returned { id, port })
             }
+            // never given to a worker
+            Command::Session(_) => None,
         });
     }
 }

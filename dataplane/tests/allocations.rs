@@ -69,7 +69,7 @@ fn round(rig: &mut Rig, client: &mut Host, peers: &mut [Host], relays: &[std::ne
     client.put(listener, &[0xff; 40], None);
     client.flush();
     assert_eq!(rig.told(1, PATIENCE).len(), 1);
-    rig.plane.to_client(0, listener, client.address, &[9; 100]);
+    rig.plane.to_client(0, rig::udp(listener, client.address), &[9; 100]);
     rig.plane.flush();
     assert_eq!(client.each(1, PATIENCE, |_, _| ()), 1);
 }
@@ -86,6 +86,7 @@ fn a_warm_worker_allocates_nothing() {
         let ip = peer.address.ip().to_string();
         let (port, relay) = rig.open(0, &ip);
         let route = dataplane::Route {
+            transport: dataplane::Transport::Udp,
             client: client.address,
             listener: rig.listener(0),
             channel,

@@ -32,7 +32,7 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
         stranger.flush();
         assert_eq!(rig.told(10, PATIENCE).len(), 10);
         for _ in 0..10 {
-            rig.plane.to_client(0, listener, client.address, &[CANARY; 1400]);
+            rig.plane.to_client(0, rig::udp(listener, client.address), &[CANARY; 1400]);
         }
         rig.plane.flush();
         assert_eq!(client.each(10, PATIENCE, |_, _| ()), 10);
@@ -64,7 +64,7 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
             [Told::Client { bytes, .. }] => assert_eq!(*bytes, message),
             other => panic!("{other:?}"),
         }
-        rig.plane.to_client(0, listener, client.address, &message);
+        rig.plane.to_client(0, rig::udp(listener, client.address), &message);
         rig.plane.flush();
         assert_eq!(client.receive_one().bytes, message);
     }

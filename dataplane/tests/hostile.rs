@@ -124,7 +124,7 @@ fn a_full_ring_to_a_worker_refuses_and_counts() {
     let listener = rig.listener(0);
     let many = 5000;
     for _ in 0..many {
-        rig.plane.to_client(0, listener, client.address, &[3; 500]);
+        rig.plane.to_client(0, rig::udp(listener, client.address), &[3; 500]);
     }
     rig.plane.flush();
     let refused = rig.plane.stats().refused_control[Reason::RingFull as usize];
@@ -267,7 +267,7 @@ fn an_address_goes_before_one_that_stands_for_all() {
             let told = rig.told(1, PATIENCE);
             let [Told::Client { worker, local, .. }] = told[..] else { panic!("{told:?}") };
             assert_eq!(local, to);
-            rig.plane.to_client(worker, local, client.address, b"here");
+            rig.plane.to_client(worker, rig::udp(local, client.address), b"here");
             rig.plane.flush();
             assert_eq!(client.receive_one().from, to);
         }

@@ -140,8 +140,11 @@ fn messages_go_to_the_control_thread_and_its_answers_come_back() {
         client.send(local, &stun(8));
         let told = rig.told(1, PATIENCE);
         let (worker, remote, bytes) = (0, client.address, stun(8));
-        assert_eq!(told, [Told::Client { worker, local, remote, bytes }]);
-        rig.plane.to_client(0, local, remote, b"an answer");
+        assert_eq!(
+            told,
+            [Told::Client { worker, transport: dataplane::Transport::Udp, local, remote, bytes }]
+        );
+        rig.plane.to_client(0, rig::udp(local, remote), b"an answer");
         rig.plane.flush();
         let got = client.receive_one();
         assert_eq!(
@@ -272,6 +275,7 @@ fn several_workers_each_serve_their_clients() {
         // when its relay port is on that worker
         let (port, relay) = rig.open(worker, "127.0.0.1");
         let route = dataplane::Route {
+            transport: dataplane::Transport::Udp,
             client: client.address,
             listener,
             channel: 0x4001,

@@ -1,41 +1,44 @@
 //! `turnwire serve`: from flags to a running relay.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use dataplane::Dataplane;
 use mio::Waker;
-use turn::{Credentials, Limits, Policy, Random, RelayAddress, Server};
 
 use crate::admin::{self, metrics::About};
 use crate::banner::{self, Guest};
 use crate::cli::ServeArgs;
-use crate::commands::configuration;
+use crate::commands::given;
+use crate::config::Config;
 use crate::descriptors;
-use crate::driver::{Driver, Outlet, Sleep};
+use crate::driver::{Driver, Outlet, Parts, Sleep};
 use crate::host::Host;
+use crate::nonce_keys::NonceKeys;
 use crate::plan::{Plan, ranges};
 use crate::random::System;
+use crate::reload::Reloader;
+use crate::server::{RESERVATIONS_MAX, server};
 use crate::tier::{self, Tier};
 use crate::{clock, log, sys};
 
 /// Datagrams of each ring between a worker and the control thread: 1 MiB.
 const RING_LEN: usize = 2048;
-/// Relay ports that may be held for a RESERVATION-TOKEN.
-const RESERVATIONS_MAX: usize = 1024;
+const SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Why the relay cannot start, or cannot go on.
 pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
-    let config = configuration(args, &|name| std::env::var(name).ok())?;
+    let settings = given(args, &|name| std::env::var(name).ok())?;
+    let config = Config::new(&settings)?;
     log::start(config.log_format).map_err(|wrong| anyhow!(wrong))?;
     let host = Host::look().context("this host's addresses cannot be read")?;
     let mut plan = Plan::new(config, &host)?;
     // Before any thread starts: they inherit what is blocked here.
-    let signals = sys::signal_descriptor(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+    let signals = sys::signal_descriptor(&SIGNALS)
         .context("signals cannot be taken")?;
     let (descriptors, note) = descriptors::raise(plan.config.max_allocations.value);
     plan.notes.extend(note);
@@ -54,9 +57,21 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
     }
     let about = about(&plan, &plane, &tier);
-    let server = server(plan, &host, &listen, admin);
-    let outlet = Outlet::new(plane, tier.kernel);
-    let driver = Driver::new(sleep, signals, questions, server, outlet, about)
+    let services = services(&plane, admin);
+    let nonce_keys = nonce_keys(&plan);
+    let drain_timeout = plan.config.features.drain_timeout;
+    let parts = Parts {
+        sleep,
+        signals,
+        questions,
+        server: server(plan, &host, services, &nonce_keys),
+        outlet: Outlet::new(plane, tier.kernel),
+        about,
+        reloader: Reloader::new(args.clone(), settings, guest),
+        nonce_keys,
+        drain_timeout,
+    };
+    let driver = Driver::new(parts)
         .context("the control thread cannot wait for its events")?;
     driver.run()?;
     tracing::info!("ended");
@@ -80,6 +95,7 @@ fn plane_config(plan: &Plan, descriptors: usize) -> dataplane::Config {
         routes_max: plan.config.max_channels.value,
         ports_max: ports_max(plan).min(descriptors),
         ring_len: RING_LEN,
+        sessions: dataplane::Sessions::default(),
     }
 }
 
@@ -108,37 +124,17 @@ fn start_admin(plan: &Plan, waker: Arc<Waker>) -> anyhow::Result<Option<Admin>> 
     Ok(Some(started))
 }
 
-/// The server that this plan describes.
-fn server(plan: Plan, host: &Host, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Server {
-    let relay = |&local: &IpAddr| RelayAddress { local, advertised: plan.advertised(local) };
-    let relays = plan.relay_ips.iter().map(relay).collect();
-    let config = plan.config;
-    let nets = |given: Vec<crate::settings::Given<ipnet::IpNet>>| {
-        given.into_iter().map(|given| given.value).collect::<Vec<_>>()
-    };
-    let mut deny = nets(config.deny_peers);
-    deny.extend(host.broadcasts().into_iter().map(|ip| ipnet::IpNet::from(IpAddr::from(ip))));
-    let mut services = listen.to_vec();
+/// Every transport address of ours that is no peer.
+fn services(plane: &Dataplane, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let mut services = plane.listen_addresses().to_vec();
+    services.extend(plane.session_addresses().map(|(_, address)| address));
     services.extend(admin);
-    let server = turn::Config {
-        relays,
-        ports: config.relay_ports.value,
-        services,
-        local_addresses: host.addresses.iter().map(|address| address.ip).collect(),
-        policy: Policy::new(config.peer_policy, nets(config.allow_peers), deny),
-        lifetime_default: config.allocation_lifetime,
-        limits: Limits {
-            allocations: config.max_allocations.value,
-            channels: config.max_channels.value,
-            allocations_per_user: config.user_quota.map(|given| given.value),
-            reservations: RESERVATIONS_MAX,
-            ..Limits::default()
-        },
-        ..turn::Config::default()
-    };
-    let credentials: Credentials = config.credentials;
-    let random: Box<dyn Random + Send> = Box::new(System);
-    Server::new(server, credentials, random, clock::now())
+    services
+}
+
+fn nonce_keys(plan: &Plan) -> NonceKeys {
+    let features = &plan.config.features;
+    NonceKeys::new(features.nonce_secret.clone(), features.nonce_rotation, clock::unix())
 }
 
 fn about(plan: &Plan, plane: &Dataplane, tier: &Tier) -> About {

@@ -1,7 +1,7 @@
 //! Datagrams between a worker and the control thread, in a ring of bytes.
 //!
 //! ```text
-//! | kind 1 | DF 1 | size 2 | slot 4 | generation 4 | remote 28 | local 28 | payload ... | next
+//! | kind 1 | way 1 | size 2 | slot 4 | generation 4 | remote 28 | local 28 | payload ... | next
 //!                                                    family 2, port 2, scope 4, address 16, 4 zero
 //! ```
 //!
@@ -9,6 +9,7 @@
 //! still fits. The ring is allocated once; a datagram is copied in once, and out of it only where
 //! it happens to lie across the ring's end.
 
+use crate::route::Transport;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -24,6 +25,8 @@ pub(crate) enum LetterKind {
     Client,
     /// From or to a peer.
     Peer,
+    /// A client's connection has ended.
+    Gone,
 }
 
 /// A datagram's envelope.
@@ -31,6 +34,8 @@ pub(crate) enum LetterKind {
 pub(crate) struct Letter {
     pub(crate) kind: LetterKind,
     pub(crate) dont_fragment: bool,
+    /// Of a client.
+    pub(crate) transport: Transport,
     /// Of the relay port; 0 for a client's.
     pub(crate) slot: u32,
     pub(crate) generation: u32,
@@ -41,8 +46,12 @@ pub(crate) struct Letter {
 impl Letter {
     fn encode(&self, size: u16) -> [u8; HEADER] {
         let mut header = [0; HEADER];
-        header[0] = u8::from(self.kind == LetterKind::Peer);
-        header[1] = u8::from(self.dont_fragment);
+        header[0] = match self.kind {
+            LetterKind::Client => 0,
+            LetterKind::Peer => 1,
+            LetterKind::Gone => 2,
+        };
+        header[1] = u8::from(self.dont_fragment) | (self.transport as u8) << 1;
         header[2..4].copy_from_slice(&size.to_ne_bytes());
         header[4..8].copy_from_slice(&self.slot.to_ne_bytes());
         header[8..12].copy_from_slice(&self.generation.to_ne_bytes());
@@ -57,8 +66,13 @@ impl Letter {
             u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
         let letter = Self {
-            kind: if header[0] == 0 { LetterKind::Client } else { LetterKind::Peer },
-            dont_fragment: header[1] != 0,
+            kind: match header[0] {
+                0 => LetterKind::Client,
+                1 => LetterKind::Peer,
+                _ => LetterKind::Gone,
+            },
+            dont_fragment: header[1] & 1 != 0,
+            transport: Transport::ALL[usize::from(header[1] >> 1) % Transport::ALL.len()],
             slot: word(4),
             generation: word(8),
             remote: decode_address(&header[12..12 + ADDRESS]),
@@ -176,6 +190,7 @@ mod tests {
         Letter {
             kind: LetterKind::Peer,
             dont_fragment: slot.is_multiple_of(2),
+            transport: Transport::ALL[slot as usize % 4],
             slot,
             generation: 9,
             remote: "[fe80::1%3]:7".parse().unwrap(),

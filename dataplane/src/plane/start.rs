@@ -1,7 +1,7 @@
 //! Starting: all listeners are bound before the first worker runs, so that a client never changes
 //! its worker because another one joins the group.
 
-use super::{Dataplane, Handle, WorkerInfo};
+use super::{Dataplane, Handle, SessionAddresses, WorkerInfo};
 use crate::batch::{Batch, SocketId};
 use crate::config::{Config, StartError, Tuning};
 use crate::link::socket::{
@@ -50,6 +50,7 @@ pub(super) fn start(
         routes,
         slots: Slots::new(cores.len(), config.ports_max),
         listen,
+        session_listen: SessionAddresses::default(),
         tuning,
         refused: [0; Reason::COUNT],
         stop,
@@ -142,7 +143,7 @@ fn start_worker(
     };
     let (thread, pinned) = spawn(index, core, parts)?;
     let info = WorkerInfo { core, pinned, listener_buffers };
-    Ok(Handle { mail, registry, counters, thread: Some(thread), info })
+    Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), info })
 }
 
 /// What a worker is made of, on its way into its thread.

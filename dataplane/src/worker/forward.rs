@@ -5,7 +5,7 @@ use super::judge::{Judgement, Plan, TO_LISTENER, TO_RELAY, judge};
 use crate::batch::{BATCH_MAX, Batch, Outcome};
 use crate::link::Link;
 use crate::mailbox::{Letter, LetterKind};
-use crate::route::PortId;
+use crate::route::{PortId, Transport};
 use crate::table::View;
 use wire::table::Entry;
 use wire::{Direction, PortUse, Reason};
@@ -82,6 +82,7 @@ impl<L: Link> Worker<L> {
         let letter = Letter {
             kind: side.kind,
             dont_fragment: false,
+            transport: Transport::Udp,
             slot: side.id.map_or(0, PortId::slot),
             generation: side.id.map_or(0, PortId::generation),
             remote: arrival.remote,

@@ -22,7 +22,7 @@ impl<L: Link> Worker<L> {
                 let taken = mail.letters.take(|letter, bytes| {
                     let index = batch.len();
                     let departure = match letter.kind {
-                        LetterKind::Client => to_client(egress, letter),
+                        LetterKind::Client | LetterKind::Gone => to_client(egress, letter),
                         LetterKind::Peer => to_peer(egress, letter),
                     };
                     match departure {
@@ -58,7 +58,7 @@ impl<L: Link> Worker<L> {
 
 fn direction(letter: &Letter) -> Direction {
     match letter.kind {
-        LetterKind::Client => Direction::ToClient,
+        LetterKind::Client | LetterKind::Gone => Direction::ToClient,
         LetterKind::Peer => Direction::ToPeer,
     }
 }

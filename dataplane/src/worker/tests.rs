@@ -4,7 +4,7 @@ use super::{Listener, Worker};
 use crate::batch::{Arrival, Batch, SocketId};
 use crate::link::memory::MemoryLink;
 use crate::mailbox::{Bell, Command, ControlEnd, Letter, LetterKind, mailbox};
-use crate::route::{PortId, Route};
+use crate::route::{PortId, Route, Transport};
 use crate::stats::Counters;
 use crate::table::RouteWriter;
 use std::net::SocketAddr;
@@ -41,6 +41,7 @@ fn bench() -> Bench {
         Worker::new(MemoryLink::default(), mail, listeners, table, Arc::clone(&counters), batch);
     let port = PortId::new(0, 3, 9);
     let route = Route {
+        transport: Transport::Udp,
         client: address(CLIENT),
         listener: address(LISTENER),
         channel: 0x4000,
@@ -133,7 +134,15 @@ fn a_stale_close_and_a_stale_letter_reach_nobody() {
         bench.control.command(Command::Close { id });
         let (remote, local) = (address(PEER), address(RELAY));
         let (kind, dont_fragment, slot) = (LetterKind::Peer, false, 3);
-        let letter = Letter { kind, dont_fragment, slot, generation, remote, local };
+        let letter = Letter {
+            kind,
+            dont_fragment,
+            transport: Transport::Udp,
+            slot,
+            generation,
+            remote,
+            local,
+        };
         assert!(bench.control.send(&letter, b"stale"));
     }
     bench.worker.round(NOW);
@@ -148,7 +157,15 @@ fn commands_are_carried_out_before_the_letters_that_rely_on_them() {
     let id = PortId::new(0, 4, 0);
     let (remote, local) = (address(PEER), address("198.51.100.1:50001"));
     let kind = LetterKind::Peer;
-    let letter = Letter { kind, dont_fragment: true, slot: 4, generation: 0, remote, local };
+    let letter = Letter {
+        kind,
+        dont_fragment: true,
+        transport: Transport::Udp,
+        slot: 4,
+        generation: 0,
+        remote,
+        local,
+    };
     bench.control.command(Command::Open { id, local, port: () });
     assert!(bench.control.send(&letter, b"at once"));
     bench.worker.round(NOW);

@@ -9,7 +9,10 @@
 use dataplane::batch::{Arrival, Batch, Departure, Marks, Outcome, SocketId};
 use dataplane::link::Link;
 use dataplane::link::socket::{SocketLink, bind_listener, register};
-use dataplane::{BufferSizes, Config, Dataplane, Event, PortId, Route, Tuning, monotonic};
+use dataplane::{
+    BufferSizes, Client, Config, Dataplane, Event, PortId, Route, Sessions, Transport, Tuning,
+    monotonic,
+};
 use mio::{Events, Poll, Token, Waker};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -27,14 +30,30 @@ pub fn config(workers: usize, listen: &[&str]) -> Config {
         routes_max: 1024,
         ports_max: 1024,
         ring_len: 1024,
+        sessions: Sessions::default(),
     }
 }
 
 /// An event with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    Client { worker: usize, local: SocketAddr, remote: SocketAddr, bytes: Vec<u8> },
-    Peer { port: PortId, relay: SocketAddr, peer: SocketAddr, bytes: Vec<u8> },
+    Client {
+        worker: usize,
+        transport: Transport,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Gone {
+        worker: usize,
+        client: Client,
+    },
+    Peer {
+        port: PortId,
+        relay: SocketAddr,
+        peer: SocketAddr,
+        bytes: Vec<u8>,
+    },
 }
 
 pub struct Rig {
@@ -84,6 +103,7 @@ impl Rig {
     ) -> Route {
         let (port, relay) = self.open(0, relay_ip);
         let route = Route {
+            transport: Transport::Udp,
             client,
             listener,
             channel: 0x4000,
@@ -103,8 +123,11 @@ impl Rig {
         loop {
             self.plane.poll(64, &mut |event| {
                 told.push(match event {
-                    Event::Client { worker, local, remote, bytes } => {
-                        Told::Client { worker, local, remote, bytes: bytes.to_vec() }
+                    Event::Client { worker, transport, local, remote, bytes } => {
+                        Told::Client { worker, transport, local, remote, bytes: bytes.to_vec() }
+                    }
+                    Event::Gone { worker, transport, local, remote } => {
+                        Told::Gone { worker, client: Client { transport, local, remote } }
                     }
                     Event::Peer { port, relay, peer, bytes } => {
                         Told::Peer { port, relay, peer, bytes: bytes.to_vec() }
@@ -228,6 +251,11 @@ impl Host {
     pub fn receive_nothing(&mut self) {
         assert_eq!(self.receive(1, Duration::from_millis(50)), []);
     }
+}
+
+/// A UDP client's five-tuple.
+pub fn udp(local: SocketAddr, remote: SocketAddr) -> Client {
+    Client { transport: Transport::Udp, local, remote }
 }
 
 /// ChannelData with `padding` bytes behind it.

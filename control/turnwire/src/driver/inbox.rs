@@ -13,6 +13,7 @@ use turn::{Client, Input, Origin, Transport};
 #[derive(Debug, Clone, Copy)]
 enum From {
     Client { client: Client, origin: Origin },
+    Gone { client: Client, origin: Origin },
     Peer { relay: SocketAddr, peer: SocketAddr },
 }
 
@@ -33,11 +34,13 @@ impl Inbox {
     /// Adds an event.
     pub(super) fn push(&mut self, event: &Event<'_>) {
         let (from, bytes) = match *event {
-            Event::Client { worker, local, remote, bytes } => {
-                let client = Client { remote, local, transport: Transport::Udp };
-                // Workers are counted by cores: there are never 65,536.
-                let origin = Origin(u16::try_from(worker).unwrap_or(u16::MAX));
-                (From::Client { client, origin }, bytes)
+            Event::Client { worker, transport, local, remote, bytes } => {
+                let client = Client { remote, local, transport: transport_of(transport) };
+                (From::Client { client, origin: origin(worker) }, bytes)
+            }
+            Event::Gone { worker, transport, local, remote } => {
+                let client = Client { remote, local, transport: transport_of(transport) };
+                (From::Gone { client, origin: origin(worker) }, &[][..])
             }
             Event::Peer { relay, peer, bytes, .. } => (From::Peer { relay, peer }, bytes),
         };
@@ -52,9 +55,24 @@ impl Inbox {
             let bytes = &self.bytes[range.clone()];
             match *from {
                 From::Client { client, origin } => Input::Client { client, origin, bytes },
+                From::Gone { client, origin } => Input::Gone { client, origin },
                 From::Peer { relay, peer } => Input::Peer { relay, peer, bytes },
             }
         })
+    }
+}
+
+/// Workers are counted by cores: there are never 65,536.
+fn origin(worker: usize) -> Origin {
+    Origin(u16::try_from(worker).unwrap_or(u16::MAX))
+}
+
+fn transport_of(transport: dataplane::Transport) -> Transport {
+    match transport {
+        dataplane::Transport::Udp => Transport::Udp,
+        dataplane::Transport::Tcp => Transport::Tcp,
+        dataplane::Transport::Tls => Transport::Tls,
+        dataplane::Transport::Dtls => Transport::Dtls,
     }
 }
 
@@ -70,7 +88,8 @@ mod tests {
         // when
         for (port, bytes) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
             let (local, remote) = (address(3478), address(port));
-            inbox.push(&Event::Client { worker: 1, local, remote, bytes });
+            let transport = dataplane::Transport::Udp;
+            inbox.push(&Event::Client { worker: 1, transport, local, remote, bytes });
         }
         // then
         let seen: Vec<(u16, Vec<u8>)> = inbox

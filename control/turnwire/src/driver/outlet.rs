@@ -51,6 +51,7 @@ impl Outlet {
     /// The data plane's words for a route. `None` if its relay port is not open.
     pub fn route(&self, route: &ChannelRoute) -> Option<Route> {
         Some(Route {
+            transport: transport(route.client.transport),
             client: route.client.remote,
             listener: route.client.local,
             channel: route.channel.number(),
@@ -148,7 +149,9 @@ impl Outbox for Outlet {
     }
 
     fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]) {
-        self.plane.to_client(origin.0.into(), client.local, client.remote, bytes);
+        let Client { local, remote, transport: by } = *client;
+        let client = dataplane::Client { transport: transport(by), local, remote };
+        self.plane.to_client(origin.0.into(), client, bytes);
     }
 
     fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
@@ -180,5 +183,14 @@ impl Outbox for Outlet {
 
     fn close_peer_connection(&mut self, _: PeerConnection) {
         self.counts.unknown_port += 1;
+    }
+}
+
+fn transport(transport: turn::Transport) -> dataplane::Transport {
+    match transport {
+        turn::Transport::Udp => dataplane::Transport::Udp,
+        turn::Transport::Tcp => dataplane::Transport::Tcp,
+        turn::Transport::Tls => dataplane::Transport::Tls,
+        turn::Transport::Dtls => dataplane::Transport::Dtls,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::kernel::testing::{Host, ethtool, ip};
 use crate::kernel::{AttachError, AttachedInterface, Kernel, KernelConfig, XdpMode};
-use crate::route::{PortId, Route};
+use crate::route::{PortId, Route, Transport};
 
 /// The other two hosts; the relay is the thread itself.
 pub(super) struct Lab {
@@ -131,6 +131,7 @@ pub(super) fn route(client: char, peer: char) -> Route {
         if family == '4' { v4.parse().unwrap() } else { v6.parse().unwrap() }
     };
     Route {
+        transport: Transport::Udp,
         client: address(client, "192.0.2.2:5000", "[2001:db8:1::2]:5000"),
         listener: address(client, "192.0.2.1:3478", "[2001:db8:1::1]:3478"),
         channel: 0x4000,
