@@ -39,3 +39,4 @@ pub use plane::{Dataplane, WorkerInfo};
 pub use route::{Client, Event, PortId, Route, TableFull, Transport};
 pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;
+pub use worker::UNREACHABLE_PER_SECOND;

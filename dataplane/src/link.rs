@@ -16,6 +16,7 @@ pub mod socket;
 
 use crate::batch::{Batch, SocketId};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Receives, sends and waits for one worker.
@@ -44,8 +45,28 @@ pub trait Link {
     /// of one socket keep their order.
     fn send(&mut self, batch: &mut Batch);
 
+    /// The next ICMP error that a relay port was told, oldest first. A link keeps a bounded number
+    /// of them; what is over is counted in [`Oddities::icmp_dropped`].
+    fn unreachable(&mut self) -> Option<Unreachable>;
+
     /// What happened on the way that no datagram's outcome tells.
     fn oddities(&self) -> Oddities;
+}
+
+/// An ICMP error for a datagram that a relay port had sent: type 3 or 11 of ICMP, type 1, 2 or 3 of
+/// ICMPv6 (RFC 8656 section 11.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// The socket that sent it.
+    pub by: SocketId,
+    /// The peer that it was sent to.
+    pub peer: SocketAddr,
+    /// Type, of ICMP or of ICMPv6 by the peer's family.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// The next hop's MTU in bytes for "fragmentation needed" and "packet too big", else 0.
+    pub data: u32,
 }
 
 /// Counts of what a link met beside the datagrams themselves.
@@ -53,6 +74,8 @@ pub trait Link {
 pub struct Oddities {
     /// ICMP errors that sockets reported.
     pub icmp_errors: u64,
+    /// Of those, not kept because too many waited to be handed over.
+    pub icmp_dropped: u64,
     /// Receiving failed for another reason than that there was nothing.
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.

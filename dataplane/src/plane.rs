@@ -313,11 +313,11 @@ impl Dataplane {
                     LetterKind::Gone => {
                         return on_event(Event::Gone { worker, transport, local, remote });
                     }
-                    LetterKind::Peer => {}
+                    LetterKind::Peer | LetterKind::Unreachable => {}
                 }
                 let port = PortId::new(worker, slot, generation);
                 match slots.relay(port) {
-                    Some(relay) => on_event(Event::Peer { port, relay, peer: remote, bytes }),
+                    Some(relay) => on_event(told(letter.kind, port, relay, remote, bytes)),
                     None => refused[Reason::PortClosed as usize] += 1,
                 }
             });
@@ -350,6 +350,23 @@ impl Drop for Dataplane {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+/// What a relay port was sent, or told by ICMP.
+fn told(
+    kind: LetterKind,
+    port: PortId,
+    relay: SocketAddr,
+    peer: SocketAddr,
+    bytes: &[u8],
+) -> Event<'_> {
+    match (kind, bytes) {
+        (LetterKind::Unreachable, &[kind, code, a, b, c, d]) => {
+            let data = u32::from_be_bytes([a, b, c, d]);
+            Event::Unreachable { port, relay, peer, kind, code, data }
+        }
+        _ => Event::Peer { port, relay, peer, bytes },
     }
 }
 

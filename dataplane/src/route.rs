@@ -146,6 +146,23 @@ pub enum Event<'a> {
         /// Payload.
         bytes: &'a [u8],
     },
+    /// An ICMP error for a datagram that a relay port had sent, by whichever tier: type 3 or 11 of
+    /// ICMP, 1, 2 or 3 of ICMPv6 (RFC 8656 section 11.5). At most
+    /// [`UNREACHABLE_PER_SECOND`](crate::UNREACHABLE_PER_SECOND) of each worker.
+    Unreachable {
+        /// The relay port.
+        port: PortId,
+        /// The relayed transport address.
+        relay: SocketAddr,
+        /// The peer that the datagram was sent to.
+        peer: SocketAddr,
+        /// Type, of ICMP or of ICMPv6 by the family of the two addresses.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// The next hop's MTU in bytes for "fragmentation needed" and "packet too big", else 0.
+        data: u32,
+    },
 }
 
 /// The route table has no room for a further channel. Nothing changed.

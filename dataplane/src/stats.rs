@@ -53,6 +53,11 @@ pub struct Counters {
     pub(crate) batches: [Counter; BATCH_CLASSES],
     pub(crate) ports: Counter,
     pub(crate) icmp_errors: Counter,
+    pub(crate) icmp_told: Counter,
+    /// Beyond the allowance, or for want of room in the ring.
+    pub(crate) icmp_withheld: Counter,
+    /// Beyond what the link keeps.
+    pub(crate) icmp_dropped: Counter,
     pub(crate) receive_errors: Counter,
     pub(crate) overflowed: CachePadded<Counter>,
 }
@@ -74,6 +79,7 @@ impl Counters {
 
     pub(crate) fn meet(&self, oddities: Oddities) {
         self.icmp_errors.set(oddities.icmp_errors);
+        self.icmp_dropped.set(oddities.icmp_dropped);
         self.receive_errors.set(oddities.receive_errors);
         self.overflowed.set(oddities.overflowed);
     }
@@ -101,6 +107,8 @@ impl Counters {
             batches: std::array::from_fn(|class| self.batches[class].value()),
             ports: self.ports.value(),
             icmp_errors: self.icmp_errors.value(),
+            icmp_told: self.icmp_told.value(),
+            icmp_withheld: self.icmp_withheld.value() + self.icmp_dropped.value(),
             receive_errors: self.receive_errors.value(),
             overflowed: self.overflowed.value(),
         }
@@ -126,7 +134,7 @@ pub struct RouteCounters {
 }
 
 /// One worker's counters at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerSnapshot {
     /// False once the worker's thread has ended.
     pub running: bool,
@@ -156,6 +164,11 @@ pub struct WorkerSnapshot {
     pub ports: u64,
     /// ICMP errors reported by relay ports.
     pub icmp_errors: u64,
+    /// Of those, handed to the control thread.
+    pub icmp_told: u64,
+    /// Of those, withheld: beyond a bound or [`UNREACHABLE_PER_SECOND`](crate::UNREACHABLE_PER_SECOND),
+    /// or the ring was full.
+    pub icmp_withheld: u64,
     /// Failures of receiving other than that there was nothing.
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.

@@ -18,8 +18,10 @@ mod egress;
 mod forward;
 mod judge;
 mod letters;
+mod tell;
 
 pub(crate) use egress::{Egress, Listener};
+pub use tell::UNREACHABLE_PER_SECOND;
 
 use crate::batch::{Batch, SocketId, SocketKind};
 use crate::link::Link;
@@ -30,6 +32,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::Duration;
+use tell::Allowance;
 
 /// Batches that a round receives before it looks at its mailbox and its poller again.
 const TURNS_MAX: usize = 16;
@@ -42,6 +45,7 @@ pub(crate) struct Worker<L: Link> {
     table: Arc<RouteTable>,
     batch: Batch,
     counters: Arc<Counters>,
+    allowance: Allowance,
 }
 
 impl<L: Link> Worker<L> {
@@ -53,7 +57,8 @@ impl<L: Link> Worker<L> {
         counters: Arc<Counters>,
         batch: Batch,
     ) -> Self {
-        Self { link, mail, egress: Egress::new(listeners), table, batch, counters }
+        let (egress, allowance) = (Egress::new(listeners), Allowance::default());
+        Self { link, mail, egress, table, batch, counters, allowance }
     }
 
     /// Works until `stop`, reading the time with `now` once a round.
@@ -84,6 +89,7 @@ impl<L: Link> Worker<L> {
             let Some(id) = self.link.receive(&mut self.batch) else { break };
             self.turn(id, &view);
         }
+        self.tell(now);
         self.counters.meet(self.link.oddities());
         self.mail.flush();
     }

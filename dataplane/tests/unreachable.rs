@@ -5,7 +5,7 @@
 mod rig;
 
 use dataplane::{Route, monotonic};
-use rig::{Host, PATIENCE, Rig, channel_data};
+use rig::{Host, PATIENCE, Rig, Told, channel_data};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 use wire::Reason;
@@ -48,6 +48,58 @@ fn an_unreachable_peer_does_not_disturb_another_on_the_same_relay_port() {
         assert_eq!(stats.workers[0].receive_errors, 0, "{ip}");
         assert!(is_asleep(&rig), "{ip}: no wakeup without traffic");
     }
+}
+
+#[test]
+fn the_control_thread_is_told_of_icmp_errors_with_relay_and_peer() {
+    for (ip, icmp) in [("127.0.0.1", (3, 3, 0)), ("::1", (1, 4, 0))] {
+        // given a relay port with a channel to a peer that is not there
+        let mut rig = Rig::start(1, &["127.0.0.1:0", "[::1]:0"]);
+        let mut client = Host::new(ip);
+        let listener = rig.listener(usize::from(client.address.is_ipv6()));
+        let peer = closed_port(ip);
+        let route = rig.channel(client.address, listener, ip, peer);
+        let (port, relay) = (route.port, route.relay);
+        let expected = Told::Unreachable { port, relay, peer, icmp };
+        // when a worker sends there, then it tells without waiting for other traffic
+        client.send(listener, &channel_data(0x4000, b"nobody", 0));
+        assert_eq!(rig.told(1, PATIENCE), std::slice::from_ref(&expected), "{ip}");
+        // and the same for what the control thread sends
+        rig.plane.to_peer(port, peer, b"nobody", false);
+        rig.plane.flush();
+        assert_eq!(rig.told(1, PATIENCE), std::slice::from_ref(&expected), "{ip}");
+        // and nothing of a port that is closed
+        rig.plane.to_peer(port, peer, b"nobody", false);
+        rig.plane.close_port(port);
+        rig.plane.flush();
+        assert_eq!(rig.told(1, Duration::from_millis(50)), [], "{ip}");
+        let worker = &rig.plane.stats().workers[0];
+        assert!(worker.icmp_told >= 2 && worker.icmp_withheld == 0, "{worker:?}");
+    }
+}
+
+#[test]
+fn a_flood_of_icmp_errors_is_told_within_its_bounds() {
+    // given a client that never stops sending to a peer that is not there
+    let mut rig = Rig::start(1, &["127.0.0.1:0"]);
+    let mut client = Host::new("127.0.0.1");
+    let listener = rig.listener(0);
+    rig.channel(client.address, listener, "127.0.0.1", closed_port("127.0.0.1"));
+    let (begun, mut told) = (monotonic(), 0);
+    for round in 1..=400 {
+        (0..32).for_each(|_| client.put(listener, &channel_data(0x4000, b"nobody", 0), None));
+        client.flush();
+        rig.until("all are settled", |stats| stats.workers[0].settled() == round * 32);
+        told += rig.told(0, Duration::ZERO).len() as u64;
+    }
+    // then no second has more than its allowance, and nothing is lost without a count
+    let seconds =
+        u64::from(dataplane::UNREACHABLE_PER_SECOND) * (2 + (monotonic() - begun).as_secs());
+    assert!(told > 0 && told <= seconds, "{told}");
+    rig.until("each is told or withheld", |stats| {
+        let worker = &stats.workers[0];
+        worker.icmp_told + worker.icmp_withheld == worker.icmp_errors
+    });
 }
 
 #[test]

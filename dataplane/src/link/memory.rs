@@ -1,6 +1,6 @@
 //! A link without any kernel beneath it: what a test puts in is received, what is sent is kept.
 
-use super::{Link, Oddities};
+use super::{Link, Oddities, Unreachable};
 use crate::batch::{Arrival, Batch, Departure, Outcome, SocketId};
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +17,8 @@ pub struct MemoryLink {
     pub open: Vec<u32>,
     /// Refuse to send, for this reason.
     pub refuse: Option<Reason>,
+    /// ICMP errors to be handed over.
+    pub errors: VecDeque<Unreachable>,
 }
 
 impl MemoryLink {
@@ -68,6 +70,10 @@ impl Link for MemoryLink {
             }
             batch.settle(index, outcome);
         }
+    }
+
+    fn unreachable(&mut self) -> Option<Unreachable> {
+        self.errors.pop_front()
     }
 
     fn oddities(&self) -> Oddities {

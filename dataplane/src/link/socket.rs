@@ -14,19 +14,21 @@
 
 mod bind;
 mod cmsg;
+mod errors;
 mod name;
 mod sys;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, register};
 pub use sys::monotonic;
 
-use super::{Link, Oddities};
+use super::{Link, Oddities, Unreachable};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SocketId, SocketKind};
+use errors::Errors;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
-use sys::{Control, Name, Outgoing, Receiver, Sender};
+use sys::{Outgoing, Receiver, Sender};
 use wire::Reason;
 
 /// The token of a worker's waker; every other token is a [`SocketId`].
@@ -35,9 +37,6 @@ pub const WAKE: Token = Token(usize::MAX);
 /// Most edges that one wait takes in.
 const EVENTS_MAX: usize = 1024;
 
-/// Entries taken off an error queue before going on with the datagrams.
-const ERRORS_MAX: usize = 64;
-
 /// Times that a call is repeated because an error of another datagram got in its way.
 const RETRIES_MAX: usize = 4;
 
@@ -45,13 +44,15 @@ struct Source {
     bound: Bound,
     /// In the ready queue.
     queued: bool,
+    /// Its error queue is to be looked at before its datagrams.
+    erred: bool,
     /// The kernel's count of drops when it was last seen.
     overflowed: u32,
 }
 
 impl Source {
     fn new(bound: Bound) -> Self {
-        Self { bound, queued: false, overflowed: 0 }
+        Self { bound, queued: false, erred: false, overflowed: 0 }
     }
 }
 
@@ -65,6 +66,7 @@ pub struct SocketLink {
     receiver: Receiver,
     sender: Sender,
     order: Vec<(SocketId, usize)>,
+    errors: Errors,
     oddities: Oddities,
 }
 
@@ -81,6 +83,7 @@ impl SocketLink {
             receiver: Receiver::new(),
             sender: Sender::new(),
             order: Vec::with_capacity(BATCH_MAX),
+            errors: Errors::new(),
             oddities: Oddities::default(),
         };
         (0..link.listeners.len()).for_each(|index| link.queue(SocketId::listener(index)));
@@ -105,11 +108,16 @@ impl SocketLink {
 
     /// Fills `batch` from the socket `id`.
     fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
-        let Self { listeners, ports, receiver, oddities, .. } = self;
+        let Self { listeners, ports, receiver, errors, oddities, .. } = self;
         let Some(source) = find(listeners, ports, id) else { return };
         source.queued = false;
-        let received = take(source, receiver, batch, oddities);
-        for index in 0..received.unwrap_or(0) {
+        let mut drain = |source: &Source| errors.drain(source.bound.descriptor(), id, oddities);
+        if std::mem::take(&mut source.erred) {
+            drain(source);
+        }
+        let received = take(source, receiver, batch, drain);
+        oddities.receive_errors += received.unexplained;
+        for index in 0..received.count.unwrap_or(0) {
             let message = receiver.message(index);
             let known = cmsg::received(message.control);
             if let Some(total) = known.overflowed {
@@ -126,15 +134,16 @@ impl SocketLink {
             batch.note(message.size, Arrival { remote, local, ttl, tos, truncated });
         }
         // full, or given up on: the edge is used up, so the turn has to come again by itself
-        if batch.is_full() || received.is_none() {
+        if batch.is_full() || received.count.is_none() {
             self.queue(id);
         }
     }
 
     /// Sends the datagrams `order[first..]` of one socket as far as possible.
     fn send_group(&mut self, batch: &mut Batch, first: usize, last: usize) {
-        let Self { listeners, ports, sender, order, oddities, .. } = self;
-        let Some(source) = find(listeners, ports, order[first].0) else {
+        let Self { listeners, ports, sender, order, errors, oddities, .. } = self;
+        let by = order[first].0;
+        let Some(source) = find(listeners, ports, by) else {
             let closed = Outcome::Refused(Reason::PortClosed);
             order[first..last].iter().for_each(|(_, index)| batch.settle(*index, closed));
             return;
@@ -169,7 +178,7 @@ impl SocketLink {
                         return;
                     }
                     None if !retried => {
-                        drain_errors(source, oddities);
+                        errors.drain(source.bound.descriptor(), by, oddities);
                         retried = true;
                     }
                     reason => {
@@ -212,9 +221,9 @@ impl Link for SocketLink {
         let Self { events, listeners, ports, ready, .. } = self;
         for event in events.iter().filter(|event| event.token() != WAKE) {
             let id = SocketId::from(event.token());
-            if let Some(source) = find(listeners, ports, id)
-                && !source.queued
-            {
+            let Some(source) = find(listeners, ports, id) else { continue };
+            source.erred |= event.is_error();
+            if !source.queued {
                 source.queued = true;
                 ready.push_back(id);
             }
@@ -250,6 +259,10 @@ impl Link for SocketLink {
         }
     }
 
+    fn unreachable(&mut self) -> Option<Unreachable> {
+        self.errors.next()
+    }
+
     fn oddities(&self) -> Oddities {
         self.oddities
     }
@@ -270,42 +283,35 @@ fn find<'s>(
     }
 }
 
-/// Receives one batch; nothing when errors of earlier datagrams got in the way too often.
+/// Receives one batch; nothing when errors of earlier datagrams got in the way too often. `drain`
+/// empties the socket's error queue and says how many errors were in it.
 fn take(
     source: &mut Source,
     receiver: &mut Receiver,
     batch: &mut Batch,
-    oddities: &mut Oddities,
-) -> Option<usize> {
+    mut drain: impl FnMut(&Source) -> usize,
+) -> Received {
     let (memory, rooms) = batch.rooms();
+    let mut unexplained = 0;
     for _ in 0..RETRIES_MAX {
         match receiver.receive(source.bound.descriptor(), memory, rooms) {
-            Ok(received) => return Some(received),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => {
-                if drain_errors(source, oddities) == 0 {
-                    oddities.receive_errors += 1;
-                }
+            Ok(received) => return Received { count: Some(received), unexplained },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Received { count: Some(0), unexplained };
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => unexplained += u64::from(drain(source) == 0),
         }
     }
-    None
+    Received { count: None, unexplained }
 }
 
-/// Takes errors off the socket's error queue; how many.
-fn drain_errors(source: &Source, oddities: &mut Oddities) -> usize {
-    let (mut name, mut control) = (Name([0; name::NAME_MAX]), Control([0; cmsg::CONTROL_MAX]));
-    for taken in 0..ERRORS_MAX {
-        let descriptor = source.bound.descriptor();
-        let Some((_, size)) = sys::receive_error(descriptor, &mut name, &mut control) else {
-            return taken;
-        };
-        if cmsg::icmp_error(&control.0[..size]).is_some() {
-            oddities.icmp_errors += 1;
-        }
-    }
-    ERRORS_MAX
+/// What one attempt at receiving came to.
+struct Received {
+    /// Datagrams; nothing when the attempt was given up.
+    count: Option<usize>,
+    /// Errors that no error queue explains.
+    unexplained: u64,
 }
 
 /// How many datagrams can go in one call, and whether with DF set: those go alone, because DF is

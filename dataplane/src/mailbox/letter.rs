@@ -27,6 +27,12 @@ pub(crate) enum LetterKind {
     Peer,
     /// A client's connection has ended.
     Gone,
+    /// An ICMP error about a peer: the payload is type, code and data (4, network order).
+    Unreachable,
+}
+
+impl LetterKind {
+    const ALL: [LetterKind; 4] = [Self::Client, Self::Peer, Self::Gone, Self::Unreachable];
 }
 
 /// A datagram's envelope.
@@ -46,11 +52,7 @@ pub(crate) struct Letter {
 impl Letter {
     fn encode(&self, size: u16) -> [u8; HEADER] {
         let mut header = [0; HEADER];
-        header[0] = match self.kind {
-            LetterKind::Client => 0,
-            LetterKind::Peer => 1,
-            LetterKind::Gone => 2,
-        };
+        header[0] = self.kind as u8;
         header[1] = u8::from(self.dont_fragment) | (self.transport as u8) << 1;
         header[2..4].copy_from_slice(&size.to_ne_bytes());
         header[4..8].copy_from_slice(&self.slot.to_ne_bytes());
@@ -66,11 +68,7 @@ impl Letter {
             u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
         let letter = Self {
-            kind: match header[0] {
-                0 => LetterKind::Client,
-                1 => LetterKind::Peer,
-                _ => LetterKind::Gone,
-            },
+            kind: LetterKind::ALL[usize::from(header[0]) % LetterKind::ALL.len()],
             dont_fragment: header[1] & 1 != 0,
             transport: Transport::ALL[usize::from(header[1] >> 1) % Transport::ALL.len()],
             slot: word(4),
@@ -202,7 +200,8 @@ mod tests {
     fn envelopes_survive_the_way_through() {
         let mut mapped = letter(3);
         mapped.remote = "[::ffff:192.0.2.1]:9".parse().unwrap();
-        for letter in [letter(1), letter(2), mapped] {
+        let unreachable = Letter { kind: LetterKind::Unreachable, ..mapped };
+        for letter in [letter(1), letter(2), mapped, unreachable] {
             assert_eq!(Letter::decode(&letter.encode(517)), (letter, 517));
         }
     }

@@ -24,6 +24,8 @@ impl<L: Link> Worker<L> {
                     let departure = match letter.kind {
                         LetterKind::Client | LetterKind::Gone => to_client(egress, letter),
                         LetterKind::Peer => to_peer(egress, letter),
+                        // only ever sent the other way
+                        LetterKind::Unreachable => Err(Reason::NotOurs),
                     };
                     match departure {
                         Ok(departure) if batch.push(bytes, written(letter.local)) => {
@@ -59,7 +61,7 @@ impl<L: Link> Worker<L> {
 fn direction(letter: &Letter) -> Direction {
     match letter.kind {
         LetterKind::Client | LetterKind::Gone => Direction::ToClient,
-        LetterKind::Peer => Direction::ToPeer,
+        LetterKind::Peer | LetterKind::Unreachable => Direction::ToPeer,
     }
 }
 

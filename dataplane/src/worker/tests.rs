@@ -1,7 +1,8 @@
 //! A worker stepped by hand over the in-memory link: what sockets cannot be made to do at will.
 
-use super::{Listener, Worker};
+use super::{Listener, UNREACHABLE_PER_SECOND, Worker};
 use crate::batch::{Arrival, Batch, SocketId};
+use crate::link::Unreachable;
 use crate::link::memory::MemoryLink;
 use crate::mailbox::{Bell, Command, ControlEnd, Letter, LetterKind, mailbox};
 use crate::route::{PortId, Route, Transport};
@@ -81,6 +82,33 @@ fn a_datagram_that_the_link_refuses_is_refused_and_not_forwarded() {
     assert_eq!(stats.refused(Reason::SocketFull), 2);
     assert!(stats.forwarded.iter().all(|traffic| traffic.packets == 0));
     assert_eq!(bench.routes.counters(&bench.route), Default::default());
+}
+
+#[test]
+fn icmp_errors_of_a_second_are_told_up_to_the_allowance_and_the_rest_is_counted() {
+    let mut bench = bench();
+    let (peer, many) = (address(PEER), 2 * u64::from(UNREACHABLE_PER_SECOND));
+    let error = |slot| Unreachable { by: SocketId::port(slot), peer, kind: 3, code: 4, data: 1400 };
+    bench.worker.link.errors.extend((0..many).map(|_| error(3)));
+    // and one of a slot that is nobody's any more
+    bench.worker.link.errors.push_back(error(4));
+    let mut told = 0;
+    bench.worker.round(NOW);
+    while bench
+        .control
+        .events
+        .take(|letter, bytes| {
+            assert_eq!((letter.kind, letter.slot), (LetterKind::Unreachable, 3));
+            assert_eq!((letter.generation, letter.remote), (9, peer));
+            assert_eq!(bytes, [3, 4, 0, 0, 5, 120]);
+        })
+        .is_some()
+    {
+        told += 1;
+    }
+    let stats = bench.counters.snapshot();
+    assert!(told > 0 && told <= u64::from(UNREACHABLE_PER_SECOND), "{told}");
+    assert_eq!((stats.icmp_told, stats.icmp_told + stats.icmp_withheld), (told, many));
 }
 
 #[test]

@@ -54,6 +54,12 @@ pub enum Told {
         peer: SocketAddr,
         bytes: Vec<u8>,
     },
+    Unreachable {
+        port: PortId,
+        relay: SocketAddr,
+        peer: SocketAddr,
+        icmp: (u8, u8, u32),
+    },
 }
 
 pub struct Rig {
@@ -128,6 +134,9 @@ impl Rig {
                     }
                     Event::Gone { worker, transport, local, remote } => {
                         Told::Gone { worker, client: Client { transport, local, remote } }
+                    }
+                    Event::Unreachable { port, relay, peer, kind, code, data } => {
+                        Told::Unreachable { port, relay, peer, icmp: (kind, code, data) }
                     }
                     Event::Peer { port, relay, peer, bytes } => {
                         Told::Peer { port, relay, peer, bytes: bytes.to_vec() }

@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use dataplane::Event;
-use turn::{Client, Input, Origin, Transport};
+use turn::{Client, Icmp, Input, Origin, Transport};
 
 #[derive(Debug, Clone, Copy)]
 enum From {
     Client { client: Client, origin: Origin },
     Gone { client: Client, origin: Origin },
     Peer { relay: SocketAddr, peer: SocketAddr },
+    Unreachable { relay: SocketAddr, peer: SocketAddr, icmp: Icmp },
 }
 
 /// A batch of events.
@@ -43,6 +44,9 @@ impl Inbox {
                 (From::Gone { client, origin: origin(worker) }, &[][..])
             }
             Event::Peer { relay, peer, bytes, .. } => (From::Peer { relay, peer }, bytes),
+            Event::Unreachable { relay, peer, kind, code, data, .. } => {
+                (From::Unreachable { relay, peer, icmp: Icmp { kind, code, data } }, &[][..])
+            }
         };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
@@ -57,6 +61,7 @@ impl Inbox {
                 From::Client { client, origin } => Input::Client { client, origin, bytes },
                 From::Gone { client, origin } => Input::Gone { client, origin },
                 From::Peer { relay, peer } => Input::Peer { relay, peer, bytes },
+                From::Unreachable { relay, peer, icmp } => Input::Unreachable { relay, peer, icmp },
             }
         })
     }

@@ -148,18 +148,32 @@ pub(super) struct IcmpError {
     pub(super) kind: u8,
     /// ICMP or ICMPv6 code.
     pub(super) code: u8,
+    /// The next hop's MTU, where the error is about it; else 0.
+    pub(super) data: u32,
+    /// One of the types that a TURN client is told (RFC 8656 section 11.5).
+    pub(super) is_told: bool,
 }
 
 /// The ICMP error among the control messages of an error queue entry; nothing where the error is
 /// this host's own.
+///
+/// ```text
+/// struct sock_extended_err: errno 4 | origin 1 | type 1 | code 1 | 0 1 | info 4 | data 4
+/// ```
 pub(super) fn icmp_error(bytes: &[u8]) -> Option<IcmpError> {
     const ORIGIN_ICMP: u8 = 2;
     const ORIGIN_ICMP6: u8 = 3;
     walk(bytes).find_map(|Item { level, kind, data }| match (level, kind) {
         (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
-            // struct sock_extended_err: errno (4), origin, type, code, ...
-            let [_, _, _, _, origin, kind, code, ..] = *data else { return None };
-            matches!(origin, ORIGIN_ICMP | ORIGIN_ICMP6).then_some(IcmpError { kind, code })
+            let [_, _, _, _, origin, kind, code, _, a, b, c, d, ..] = *data else { return None };
+            let info = u32::from_ne_bytes([a, b, c, d]);
+            let (is_told, is_about_mtu) = match origin {
+                ORIGIN_ICMP => (matches!(kind, 3 | 11), (kind, code) == (3, 4)),
+                ORIGIN_ICMP6 => (matches!(kind, 1..=3), kind == 2),
+                _ => return None,
+            };
+            let data = if is_about_mtu { info } else { 0 };
+            Some(IcmpError { kind, code, data, is_told })
         }
         _ => None,
     })
@@ -206,14 +220,50 @@ mod tests {
         assert_eq!(walk(&control.0[..used]).count(), 1);
     }
 
+    /// The control message of an error queue entry, with the address of who reported it behind.
+    fn error(origin: u8, kind: u8, code: u8, info: u32) -> Vec<u8> {
+        let mut bytes = 111_u32.to_ne_bytes().to_vec();
+        bytes.extend([origin, kind, code, 0]);
+        bytes.extend(info.to_ne_bytes());
+        bytes.resize(16 + 28, 0xee);
+        bytes
+    }
+
     #[test]
-    fn icmp_errors_are_told_from_local_ones() {
-        let mut error = [0_u8; 16];
-        (error[4], error[5], error[6]) = (2, 3, 3);
-        let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_RECVERR, &error)]);
-        assert_eq!(icmp_error(&control.0[..used]), Some(IcmpError { kind: 3, code: 3 }));
-        error[4] = 1;
-        let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_RECVERR, &error)]);
-        assert_eq!(icmp_error(&control.0[..used]), None);
+    fn icmp_errors_are_read_and_only_what_rfc_8656_names_is_told() {
+        const V4: (i32, i32) = (libc::IPPROTO_IP, libc::IP_RECVERR);
+        const V6: (i32, i32) = (libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
+        // origin, type, code, info; told, data
+        let cases = [
+            (V4, (2, 3, 3, 7), Some((true, 0))),
+            (V4, (2, 3, 4, 1400), Some((true, 1400))),
+            (V4, (2, 11, 0, 0), Some((true, 0))),
+            (V4, (2, 12, 0, 9), Some((false, 0))),
+            (V4, (2, 4, 0, 0), Some((false, 0))),
+            (V6, (3, 1, 4, 5), Some((true, 0))),
+            (V6, (3, 2, 0, 1280), Some((true, 1280))),
+            (V6, (3, 3, 1, 0), Some((true, 0))),
+            (V6, (3, 4, 1, 40), Some((false, 0))),
+            (V4, (1, 3, 4, 1400), None),
+            (V6, (4, 0, 0, 0), None),
+            (V4, (0, 0, 0, 0), None),
+        ];
+        for ((level, option), (origin, kind, code, info), expected) in cases {
+            let bytes = error(origin, kind, code, info);
+            let (control, used) = items(&[(99, 1, &[1]), (level, option, &bytes)]);
+            let expected = expected.map(|(is_told, data)| IcmpError { kind, code, data, is_told });
+            assert_eq!(icmp_error(&control.0[..used]), expected, "{origin} {kind} {code}");
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_that_is_cut_off_is_none() {
+        let whole = error(2, 3, 3, 0);
+        for cut in 0..12 {
+            let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_RECVERR, &whole[..cut])]);
+            assert_eq!(icmp_error(&control.0[..used]), None, "cut at {cut}");
+        }
+        let (control, used) = items(&[(libc::IPPROTO_IP, libc::IP_TTL, &whole)]);
+        assert_eq!(icmp_error(&control.0[..used]), None, "another option");
     }
 }

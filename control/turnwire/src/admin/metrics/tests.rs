@@ -21,9 +21,7 @@ fn worker() -> WorkerSnapshot {
         wakeups: 7,
         batches: [0; dataplane::stats::BATCH_CLASSES],
         ports: 1,
-        icmp_errors: 0,
-        receive_errors: 0,
-        overflowed: 0,
+        ..WorkerSnapshot::default()
     }
 }
 
