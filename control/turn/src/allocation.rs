@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::attribute::{Code, Family};
 use crate::channel::Channels;
 use crate::credentials::Account;
+use crate::limits::Bucket;
 use crate::message::TransactionId;
 use crate::outbox::{ChannelRoute, Client, Origin};
 use crate::permission::Permissions;
@@ -61,6 +62,8 @@ pub(crate) struct Allocation {
     pub(crate) token: Option<[u8; 8]>,
     /// The ADDRESS-ERROR-CODE that was answered with, for a retransmission.
     pub(crate) address_error: Option<(Family, Code)>,
+    /// The ICMP errors that its client was told.
+    pub(crate) icmp: Bucket,
     /// IPv4, IPv6.
     pub(crate) legs: [Option<Leg>; 2],
 }

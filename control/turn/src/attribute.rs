@@ -27,7 +27,9 @@ pub use algorithm::{PasswordAlgorithm, PasswordAlgorithms};
 pub use error_code::{AddressErrorCode, Code, ErrorCode};
 pub use malformed::{Fault, Malformed};
 pub use types::AttributeType;
-pub use value::{ChannelNumber, ChannelNumberError, Icmp, PROTOCOL_TCP, PROTOCOL_UDP};
+pub use value::{
+    ChangeRequest, ChannelNumber, ChannelNumberError, Icmp, PROTOCOL_TCP, PROTOCOL_UDP,
+};
 
 /// Longest USERNAME, REALM, NONCE, SOFTWARE or reason phrase that is written, in bytes
 /// (RFC 8489 sections 14.3, 14.8 to 14.10 and 14.14).

@@ -3,7 +3,7 @@
 mod budget;
 mod quota;
 
-pub(crate) use budget::Budgets;
+pub(crate) use budget::{Bucket, Budgets};
 pub use budget::{Budget, Exhausted, Rate};
 pub(crate) use quota::{Quota, prefix_of};
 

@@ -195,11 +195,21 @@ impl<'a> Message<'a> {
         self.attribute(kind).is_some()
     }
 
-    /// The comprehension-required attributes that neither RFC 8489 nor RFC 8656 defines, in
-    /// order and without repetition: what UNKNOWN-ATTRIBUTES of a 420 lists.
+    /// The comprehension-required attributes that this crate does not know, in order and without
+    /// repetition: what UNKNOWN-ATTRIBUTES of a 420 lists.
     pub fn unknown_required(&self) -> impl Iterator<Item = AttributeType> + use<'a> {
+        self.unknown_required_and(|_| false)
+    }
+
+    /// The same, and those that are `off`: known here, and not used by this server.
+    pub fn unknown_required_and<F: Fn(AttributeType) -> bool>(
+        &self,
+        off: F,
+    ) -> impl Iterator<Item = AttributeType> + use<'a, F> {
         let all = self.attributes();
-        let unknown = |kind: AttributeType| kind.is_comprehension_required() && !kind.is_known();
+        let unknown = move |kind: AttributeType| {
+            kind.is_comprehension_required() && (!kind.is_known() || off(kind))
+        };
         all.clone().enumerate().map(|(at, attribute)| (at, attribute.kind)).filter_map(
             move |(at, kind)| {
                 let repeated = || all.clone().take(at).any(|earlier| earlier.kind == kind);

@@ -47,6 +47,24 @@ pub enum Transport {
     Dtls,
 }
 
+impl Transport {
+    /// A stream of bytes: ChannelData is padded, nothing is lost or doubled on the way.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// Whether a client has shown that it receives at its address before its first message: by a
+    /// handshake, or by the cookie of DTLS. What it is told goes to no victim.
+    pub const fn proves_address(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
+    /// Whether it is encrypted.
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Dtls)
+    }
+}
+
 /// A client's five-tuple: the identity of an allocation (RFC 8656 section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {

@@ -34,11 +34,13 @@ mod allocate;
 mod answer;
 mod authenticate;
 mod expire;
+mod gone;
 mod permit;
 mod receive;
 mod refresh;
 mod relay;
 mod routes;
+mod unreachable;
 mod wish;
 
 use authenticate::Signer;
@@ -69,6 +71,8 @@ pub struct Server {
     users: Quota<Box<str>>,
     prefixes: Quota<IpAddr>,
     budgets: Budgets,
+    /// When the server was made: the buckets' origin of time.
+    started: Duration,
     random: Box<dyn Random + Send>,
     stats: Stats,
     /// Where datagrams are built; reused.
@@ -127,6 +131,7 @@ impl Server {
             users: Quota::default(),
             prefixes: Quota::default(),
             budgets: Budgets::new(budget, now.monotonic, &mut random),
+            started: now.monotonic,
             random,
             stats: Stats::default(),
             out: Vec::new(),
@@ -138,28 +143,30 @@ impl Server {
     pub fn handle(&mut self, now: Now, input: Input<'_>, outbox: &mut dyn Outbox) {
         self.expire(now.monotonic, outbox);
         let done = match input {
-            Input::Client { mut client, origin, bytes } => {
-                // The flow label is not part of an address.
-                if let SocketAddr::V6(remote) = &mut client.remote {
-                    remote.set_flowinfo(0);
+            Input::Client { client, origin, bytes } => {
+                let client = without_flow_label(client);
+                let done = self.client_datagram(now, Sender { client, origin }, bytes, outbox);
+                if client.transport.is_stream() && done.is_err_and(ends_the_stream) {
+                    outbox.close_client(&client, origin);
                 }
-                self.client_datagram(now, Sender { client, origin }, bytes, outbox)
+                done
             }
             Input::Peer { relay, peer, bytes } => {
                 self.peer_datagram(now.monotonic, relay, peer, bytes, outbox)
             }
             Input::Gone { client, .. } => {
-                self.gone(now.monotonic, &client, outbox);
+                self.gone(now.monotonic, &without_flow_label(client), outbox);
                 Ok(())
+            }
+            Input::Unreachable { relay, peer, icmp } => {
+                self.unreachable(now.monotonic, (relay, peer), icmp, outbox)
             }
             // No allocation has a listener yet, so nothing is connected.
             Input::Accepted { id, .. } | Input::Connected { id, result: Ok(()) } => {
                 outbox.close_peer_connection(id);
                 Ok(())
             }
-            Input::Connected { .. } | Input::PeerClosed { .. } | Input::Unreachable { .. } => {
-                Ok(())
-            }
+            Input::Connected { .. } | Input::PeerClosed { .. } => Ok(()),
             Input::Timer => Ok(()),
         };
         if let Err(reason) = done {
@@ -227,6 +234,20 @@ impl Server {
     fn count(&mut self, reason: Reason) {
         self.stats.refused[reason] += 1;
     }
+}
+
+/// The flow label is not part of an address.
+fn without_flow_label(mut client: Client) -> Client {
+    if let SocketAddr::V6(remote) = &mut client.remote {
+        remote.set_flowinfo(0);
+    }
+    client
+}
+
+/// What is neither STUN nor ChannelData ends a stream: who speaks another protocol, or has lost the
+/// frames' beginning, will not find it again.
+fn ends_the_stream(reason: Reason) -> bool {
+    matches!(reason, Reason::NotStun | Reason::Malformed | Reason::ChannelMalformed)
 }
 
 impl std::fmt::Debug for Server {

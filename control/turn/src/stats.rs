@@ -87,6 +87,10 @@ reasons! {
     PeerNoAllocation = "peer_no_allocation";
     /// A peer's datagram that is too large to be wrapped.
     PeerTooLarge = "peer_too_large";
+    /// An ICMP error of a kind that clients are not told.
+    IcmpKind = "icmp_kind";
+    /// More ICMP errors than a client is told.
+    IcmpLimited = "icmp_limited";
 
     // Requests that are not authenticated.
     /// No MESSAGE-INTEGRITY: the usual first request.
@@ -263,6 +267,8 @@ pub struct Stats {
     pub to_peer: Traffic,
     /// Relayed from peers to clients.
     pub to_client: Traffic,
+    /// ICMP errors that clients were told.
+    pub icmp: u64,
     /// Allocate retransmissions that were answered again.
     pub retransmissions: u64,
     /// Allocations that expired (rather than being deleted by their client).
@@ -317,6 +323,7 @@ impl Default for Stats {
             refused: Refusals([0; Reason::ALL.len()]),
             to_peer: Traffic::default(),
             to_client: Traffic::default(),
+            icmp: 0,
             retransmissions: 0,
             expired: 0,
             allocations: 0,

@@ -305,6 +305,9 @@ fn read_everything(message: &Message<'_>, attributes: &[Attr]) {
     let _ = message.address_error_code();
     let _ = message.password_algorithms().map(|list| list.map(|list| list.iter().count()));
     let _ = (message.alternate_domain(), message.icmp(), message.software());
+    let _ = (message.connection_id(), message.mobility_ticket(), message.access_token());
+    let _ = (message.third_party_authorization(), message.change_request(), message.padding());
+    let _ = (message.response_port(), message.response_origin(), message.other_address());
     let _ = (message.alternate_server(), message.unknown_required().count());
     let _ = (message.signature(Hash::Sha1), message.signature(Hash::Sha256));
     let _ = format!("{message:?}");

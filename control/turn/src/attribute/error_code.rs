@@ -12,7 +12,7 @@ use std::fmt;
 
 use super::{Family, Fault, TEXT_READ_MAX};
 
-/// An error code of RFC 8489 section 14.8 or RFC 8656 section 19.
+/// An error code of RFC 8489 section 14.8, RFC 8656 section 19, RFC 6062 or RFC 8016.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Code(u16);
 
@@ -38,6 +38,7 @@ codes! {
     BAD_REQUEST = 400, "Bad Request";
     UNAUTHENTICATED = 401, "Unauthenticated";
     FORBIDDEN = 403, "Forbidden";
+    MOBILITY_FORBIDDEN = 405, "Mobility Forbidden";
     UNKNOWN_ATTRIBUTE = 420, "Unknown Attribute";
     ALLOCATION_MISMATCH = 437, "Allocation Mismatch";
     STALE_NONCE = 438, "Stale Nonce";
@@ -45,6 +46,8 @@ codes! {
     WRONG_CREDENTIALS = 441, "Wrong Credentials";
     UNSUPPORTED_TRANSPORT = 442, "Unsupported Transport Protocol";
     PEER_ADDRESS_FAMILY_MISMATCH = 443, "Peer Address Family Mismatch";
+    CONNECTION_ALREADY_EXISTS = 446, "Connection Already Exists";
+    CONNECTION_FAILED = 447, "Connection Timeout or Failure";
     ALLOCATION_QUOTA_REACHED = 486, "Allocation Quota Reached";
     SERVER_ERROR = 500, "Server Error";
     INSUFFICIENT_CAPACITY = 508, "Insufficient Capacity";

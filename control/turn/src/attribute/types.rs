@@ -1,8 +1,9 @@
-//! The attribute type registry, as far as RFC 8489 and RFC 8656 define it.
+//! The attribute type registry, as far as STUN and TURN and their extensions define it.
 
 use std::fmt;
 
-/// A STUN attribute type (RFC 8489 section 18.3, RFC 8656 section 18).
+/// A STUN attribute type (RFC 8489 section 18.3, RFC 8656 section 18, RFC 5780, RFC 6062, RFC 7635,
+/// RFC 8016).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttributeType(pub u16);
 
@@ -28,6 +29,8 @@ macro_rules! attribute_types {
 attribute_types! {
     /// RFC 8489 section 14.1.
     MAPPED_ADDRESS = 0x0001, "MAPPED-ADDRESS";
+    /// RFC 5780 section 7.2.
+    CHANGE_REQUEST = 0x0003, "CHANGE-REQUEST";
     /// RFC 8489 section 14.3.
     USERNAME = 0x0006, "USERNAME";
     /// RFC 8489 section 14.5.
@@ -58,6 +61,8 @@ attribute_types! {
     REQUESTED_TRANSPORT = 0x0019, "REQUESTED-TRANSPORT";
     /// RFC 8656 section 18.9.
     DONT_FRAGMENT = 0x001A, "DONT-FRAGMENT";
+    /// RFC 7635 section 6.2.
+    ACCESS_TOKEN = 0x001B, "ACCESS-TOKEN";
     /// RFC 8489 section 14.6.
     MESSAGE_INTEGRITY_SHA256 = 0x001C, "MESSAGE-INTEGRITY-SHA256";
     /// RFC 8489 section 14.12.
@@ -68,6 +73,12 @@ attribute_types! {
     XOR_MAPPED_ADDRESS = 0x0020, "XOR-MAPPED-ADDRESS";
     /// RFC 8656 section 18.10.
     RESERVATION_TOKEN = 0x0022, "RESERVATION-TOKEN";
+    /// RFC 5780 section 7.6.
+    PADDING = 0x0026, "PADDING";
+    /// RFC 5780 section 7.5.
+    RESPONSE_PORT = 0x0027, "RESPONSE-PORT";
+    /// RFC 6062 section 6.2.1.
+    CONNECTION_ID = 0x002A, "CONNECTION-ID";
     /// RFC 8656 section 18.11.
     ADDITIONAL_ADDRESS_FAMILY = 0x8000, "ADDITIONAL-ADDRESS-FAMILY";
     /// RFC 8656 section 18.12.
@@ -84,6 +95,14 @@ attribute_types! {
     ALTERNATE_SERVER = 0x8023, "ALTERNATE-SERVER";
     /// RFC 8489 section 14.7.
     FINGERPRINT = 0x8028, "FINGERPRINT";
+    /// RFC 5780 section 7.3.
+    RESPONSE_ORIGIN = 0x802B, "RESPONSE-ORIGIN";
+    /// RFC 5780 section 7.4, erratum 2939.
+    OTHER_ADDRESS = 0x802C, "OTHER-ADDRESS";
+    /// RFC 7635 section 6.1.
+    THIRD_PARTY_AUTHORIZATION = 0x802E, "THIRD-PARTY-AUTHORIZATION";
+    /// RFC 8016 section 3.3.
+    MOBILITY_TICKET = 0x8030, "MOBILITY-TICKET";
 }
 
 impl AttributeType {
@@ -93,7 +112,7 @@ impl AttributeType {
         self.0 < 0x8000
     }
 
-    /// Whether RFC 8489 or RFC 8656 defines the type.
+    /// Whether this crate can read and write the type.
     pub const fn is_known(self) -> bool {
         self.name().is_some()
     }

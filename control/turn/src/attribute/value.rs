@@ -75,6 +75,29 @@ impl fmt::Debug for ChannelNumber {
     }
 }
 
+/// CHANGE-REQUEST (RFC 5780 section 7.2): where a Binding response is to come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeRequest {
+    /// From the server's other address.
+    pub ip: bool,
+    /// From the server's other port.
+    pub port: bool,
+}
+
+impl ChangeRequest {
+    const IP: u8 = 4;
+    const PORT: u8 = 2;
+
+    pub(crate) fn decode(value: &[u8]) -> Result<ChangeRequest, Fault> {
+        let &[_, _, _, flags] = value else { return Err(Fault::Length(value.len())) };
+        Ok(ChangeRequest { ip: flags & Self::IP != 0, port: flags & Self::PORT != 0 })
+    }
+
+    pub(crate) fn encode(self) -> [u8; 4] {
+        [0, 0, 0, Self::IP * u8::from(self.ip) | Self::PORT * u8::from(self.port)]
+    }
+}
+
 /// An ICMP attribute: why a datagram to a peer was dropped (RFC 8656 section 18.13). Type and
 /// code have 8 bits each (erratum 8901).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,7 +76,7 @@ pub enum Exhausted {
 
 /// Tokens left, and when that was true.
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// Thousandths of an answer that are spent.
     spent_milli: u32,
     /// Milliseconds since the start.
@@ -89,6 +89,16 @@ impl Bucket {
         let elapsed_ms = u64::from(now_ms.wrapping_sub(self.at_ms));
         let refill = elapsed_ms * u64::from(rate.per_second);
         u64::from(self.spent_milli).saturating_sub(refill) as u32
+    }
+
+    /// Spends one, if there is one. `start` is the same in every call.
+    pub(crate) fn try_spend(&mut self, start: Duration, now: Duration, rate: Rate) -> bool {
+        let now_ms = milliseconds(start, now);
+        let room = self.has_room(now_ms, rate);
+        if room {
+            self.spend(now_ms, rate);
+        }
+        room
     }
 
     fn spend(&mut self, now_ms: u32, rate: Rate) {
@@ -131,9 +141,7 @@ impl Budgets {
 
     /// Spends one answer to this source, at every level or at none.
     pub(crate) fn spend(&mut self, ip: IpAddr, now: Duration) -> Result<(), Exhausted> {
-        // Milliseconds wrap after 49 days, and a bucket untouched for so long may then look
-        // younger than it is: it refills a little later.
-        let now_ms = now.saturating_sub(self.start).as_millis() as u32;
+        let now_ms = milliseconds(self.start, now);
         let budget = self.budget;
         let sources = self.cells(source_of(ip), 1);
         let prefixes = self.cells(prefix_of(ip), 2);
@@ -167,6 +175,12 @@ impl Budgets {
         let hash = hasher.finish();
         [hash as usize % ROW, ROW + (hash >> 32) as usize % ROW]
     }
+}
+
+/// The buckets' time. It wraps after 49 days, and a bucket untouched for so long may then look
+/// younger than it is: it refills a little later.
+fn milliseconds(start: Duration, now: Duration) -> u32 {
+    now.saturating_sub(start).as_millis() as u32
 }
 
 /// The address itself, or an IPv6 address's /64: one host has all of it.

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use super::Message;
 use crate::attribute::{
-    AddressErrorCode, AttributeType, ChannelNumber, DOMAIN_MAX, ErrorCode, Family, Fault, Icmp,
-    Malformed, PasswordAlgorithm, PasswordAlgorithms, TEXT_READ_MAX, decode_address,
+    AddressErrorCode, AttributeType, ChangeRequest, ChannelNumber, DOMAIN_MAX, ErrorCode, Family,
+    Fault, Icmp, Malformed, PasswordAlgorithm, PasswordAlgorithms, TEXT_READ_MAX, decode_address,
     decode_xor_address,
 };
 
@@ -186,6 +186,56 @@ impl<'a> Message<'a> {
     pub fn dont_fragment(&self) -> Result<bool, Malformed> {
         let unit = self.get(AttributeType::DONT_FRAGMENT, fixed::<0>)?;
         Ok(unit.is_some())
+    }
+
+    /// CONNECTION-ID (RFC 6062).
+    pub fn connection_id(&self) -> Get<u32> {
+        self.get(AttributeType::CONNECTION_ID, |value| fixed(value).map(|&v| u32::from_be_bytes(v)))
+    }
+
+    /// MOBILITY-TICKET (RFC 8016): empty when a client asks for one, else opaque to all but its
+    /// server.
+    pub fn mobility_ticket(&self) -> Option<&'a [u8]> {
+        self.attribute(AttributeType::MOBILITY_TICKET)
+    }
+
+    /// ACCESS-TOKEN (RFC 7635): opaque to the client, see [`crate::credentials::ThirdParty`].
+    pub fn access_token(&self) -> Option<&'a [u8]> {
+        self.attribute(AttributeType::ACCESS_TOKEN)
+    }
+
+    /// THIRD-PARTY-AUTHORIZATION (RFC 7635): the server's name to its authorization server, at most
+    /// 763 bytes.
+    pub fn third_party_authorization(&self) -> Get<&'a str> {
+        self.get(AttributeType::THIRD_PARTY_AUTHORIZATION, text)
+    }
+
+    /// CHANGE-REQUEST (RFC 5780).
+    pub fn change_request(&self) -> Get<ChangeRequest> {
+        self.get(AttributeType::CHANGE_REQUEST, ChangeRequest::decode)
+    }
+
+    /// RESPONSE-PORT (RFC 5780). Its two bytes of padding may be counted or not: both are seen.
+    pub fn response_port(&self) -> Get<u16> {
+        self.get(AttributeType::RESPONSE_PORT, |value| match *value {
+            [high, low] | [high, low, _, _] => Ok(u16::from_be_bytes([high, low])),
+            _ => Err(Fault::Length(value.len())),
+        })
+    }
+
+    /// PADDING (RFC 5780): its content does not count.
+    pub fn padding(&self) -> Option<&'a [u8]> {
+        self.attribute(AttributeType::PADDING)
+    }
+
+    /// RESPONSE-ORIGIN (RFC 5780).
+    pub fn response_origin(&self) -> Get<SocketAddr> {
+        self.get(AttributeType::RESPONSE_ORIGIN, decode_address)
+    }
+
+    /// OTHER-ADDRESS (RFC 5780).
+    pub fn other_address(&self) -> Get<SocketAddr> {
+        self.get(AttributeType::OTHER_ADDRESS, decode_address)
     }
 
     /// ICMP.

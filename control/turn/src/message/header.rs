@@ -64,6 +64,12 @@ impl Method {
     pub const CREATE_PERMISSION: Method = Method(0x008);
     /// RFC 8656 section 12.
     pub const CHANNEL_BIND: Method = Method(0x009);
+    /// RFC 6062 section 4.3.
+    pub const CONNECT: Method = Method(0x00A);
+    /// RFC 6062 section 4.3.
+    pub const CONNECTION_BIND: Method = Method(0x00B);
+    /// RFC 6062 section 4.4: indication from the server.
+    pub const CONNECTION_ATTEMPT: Method = Method(0x00C);
 
     /// The method with this number, 0 to 0xFFF.
     pub const fn new(number: u16) -> Option<Method> {
@@ -86,6 +92,9 @@ impl fmt::Display for Method {
             Method::DATA => "Data",
             Method::CREATE_PERMISSION => "CreatePermission",
             Method::CHANNEL_BIND => "ChannelBind",
+            Method::CONNECT => "Connect",
+            Method::CONNECTION_BIND => "ConnectionBind",
+            Method::CONNECTION_ATTEMPT => "ConnectionAttempt",
             Method(number) => return write!(f, "method 0x{number:03x}"),
         })
     }

@@ -1,4 +1,4 @@
-//! Typed writers, one for each attribute of RFC 8489 and RFC 8656.
+//! Typed writers, one for each attribute that has a value.
 //!
 //! Text that is too long makes [`Builder::finish`] fail with [`BuildError::TooLong`]; nothing is
 //! cut short silently.
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::{BuildError, Builder};
 use crate::attribute::{
-    AttributeType, ChannelNumber, Code, DOMAIN_MAX, Family, Icmp, PasswordAlgorithm,
+    AttributeType, ChangeRequest, ChannelNumber, Code, DOMAIN_MAX, Family, Icmp, PasswordAlgorithm,
     TEXT_WRITE_MAX, USERNAME_WRITE_MAX, encode_address, encode_xor_address,
 };
 
@@ -182,6 +182,55 @@ impl Builder<'_> {
     /// DONT-FRAGMENT.
     pub fn dont_fragment(&mut self) -> &mut Self {
         self.attribute(AttributeType::DONT_FRAGMENT, &[])
+    }
+
+    /// CONNECTION-ID (RFC 6062).
+    pub fn connection_id(&mut self, id: u32) -> &mut Self {
+        self.attribute(AttributeType::CONNECTION_ID, &id.to_be_bytes())
+    }
+
+    /// MOBILITY-TICKET (RFC 8016); empty to ask for one.
+    pub fn mobility_ticket(&mut self, ticket: &[u8]) -> &mut Self {
+        self.attribute(AttributeType::MOBILITY_TICKET, ticket)
+    }
+
+    /// ACCESS-TOKEN (RFC 7635).
+    pub fn access_token(&mut self, token: &[u8]) -> &mut Self {
+        self.attribute(AttributeType::ACCESS_TOKEN, token)
+    }
+
+    /// THIRD-PARTY-AUTHORIZATION (RFC 7635), at most 509 bytes.
+    pub fn third_party_authorization(&mut self, server: &str) -> &mut Self {
+        self.text(AttributeType::THIRD_PARTY_AUTHORIZATION, server.as_bytes(), TEXT_WRITE_MAX)
+    }
+
+    /// CHANGE-REQUEST (RFC 5780).
+    pub fn change_request(&mut self, change: ChangeRequest) -> &mut Self {
+        self.attribute(AttributeType::CHANGE_REQUEST, &change.encode())
+    }
+
+    /// RESPONSE-PORT (RFC 5780), with its two bytes of padding outside the value.
+    pub fn response_port(&mut self, port: u16) -> &mut Self {
+        self.attribute(AttributeType::RESPONSE_PORT, &port.to_be_bytes())
+    }
+
+    /// PADDING (RFC 5780): so many zeros, at most 2048.
+    pub fn padding(&mut self, len: usize) -> &mut Self {
+        const ZEROS: [u8; 2048] = [0; 2048];
+        match ZEROS.get(..len) {
+            Some(zeros) => self.attribute(AttributeType::PADDING, zeros),
+            None => self.fail(BuildError::TooLong(AttributeType::PADDING)),
+        }
+    }
+
+    /// RESPONSE-ORIGIN (RFC 5780).
+    pub fn response_origin(&mut self, address: SocketAddr) -> &mut Self {
+        self.plain_address(AttributeType::RESPONSE_ORIGIN, address)
+    }
+
+    /// OTHER-ADDRESS (RFC 5780).
+    pub fn other_address(&mut self, address: SocketAddr) -> &mut Self {
+        self.plain_address(AttributeType::OTHER_ADDRESS, address)
     }
 
     /// ICMP.

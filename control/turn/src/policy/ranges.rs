@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub enum Embedding {
     /// `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
     Mapped,
-    /// `::a.b.c.d` (RFC 4291 section 2.5.5.1); `::` and `::1` lie in it.
+    /// `::a.b.c.d` (RFC 4291 section 2.5.5.1), but for `::` and `::1`, which are no IPv4 addresses.
     Compatible,
     /// `2002:ab:cd::/48` (RFC 3056).
     SixToFour,
@@ -25,6 +25,8 @@ pub enum Embedding {
 pub(super) fn embedding(ip: Ipv6Addr) -> Option<Embedding> {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0xffff, _, _] => Some(Embedding::Mapped),
+        // Unspecified and loopback (RFC 4291 sections 2.5.2 and 2.5.3).
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         [0, 0, 0, 0, 0, 0, _, _] => Some(Embedding::Compatible),
         [0, 0, 0, 0, 0xffff, 0, _, _] => Some(Embedding::Siit),
         [0x2002, ..] => Some(Embedding::SixToFour),

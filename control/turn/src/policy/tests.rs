@@ -67,6 +67,22 @@ fn no_rule_allows_a_service_of_ours_or_what_is_no_unicast_address() {
 }
 
 #[test]
+fn ipv6_loopback_is_a_peer_only_where_a_rule_names_it_and_never_as_an_ipv4_address() {
+    for (allow, good) in [(&[][..], false), (&["::1"], true), (&["::/64"], true), (&["::/0"], true)]
+    {
+        for profile in [Profile::Public, Profile::Lan] {
+            let policy = policy(profile, allow, &[]);
+            assert_eq!(decide(&policy, "[::1]:5000").is_ok(), good, "{allow:?}");
+            for never in ["[::]:5000", "[::2]:5000", "[::7f00:1]:5000", "[::1:0]:5000"] {
+                assert_eq!(decide(&policy, never), Err(Refusal::Forbidden403), "{never} {allow:?}");
+            }
+        }
+    }
+    let denied = policy(Profile::Lan, &["::/0"], &["::1"]);
+    assert_eq!(decide(&denied, "[::1]:5000"), Err(Refusal::Forbidden403));
+}
+
+#[test]
 fn the_most_specific_rule_wins_and_deny_wins_a_tie() {
     let policy = policy(
         Profile::Public,

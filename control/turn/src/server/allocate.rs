@@ -7,7 +7,7 @@ use super::wish::{Place, Wish};
 use super::{Ask, Server};
 use crate::allocation::{Allocation, Leg};
 use crate::attribute::{Code, Family};
-use crate::limits::prefix_of;
+use crate::limits::{Bucket, prefix_of};
 use crate::outbox::{Outbox, PortRefusal};
 use crate::ports::Wanted;
 use crate::stats::{Reason, Request};
@@ -205,6 +205,7 @@ impl Server {
             created: ask.now,
             token: granted.token,
             address_error: granted.address_error,
+            icmp: Bucket::default(),
             legs: granted.relays.map(|relay| relay.map(leg)),
         });
         self.stats.allocations += 1;

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::{Ask, Sender, Server};
-use crate::attribute::Code;
+use crate::attribute::{AttributeType, Code};
 use crate::limits::Exhausted;
 use crate::message::{Builder, Class, Message};
 use crate::outbox::{Now, Outbox};
@@ -22,6 +22,14 @@ use crate::stats::{Reason, Request};
 /// fewer; with a longer realm it is as short as it can be.
 const CHALLENGE_FACTOR: usize = 4;
 
+/// Attributes of extensions that are off.
+const OFF: [AttributeType; 4] = [
+    AttributeType::CHANGE_REQUEST,
+    AttributeType::RESPONSE_PORT,
+    AttributeType::PADDING,
+    AttributeType::ACCESS_TOKEN,
+];
+
 impl Server {
     pub(super) fn binding(
         &mut self,
@@ -30,11 +38,12 @@ impl Server {
         message: &Message<'_>,
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
-        if message.unknown_required().next().is_some() {
+        if self.unknown_attributes(message).next().is_some() {
             self.spend(now, sender)?;
+            let unknown = self.unknown_attributes(message);
             let mut reply = Builder::reply(&mut self.out, message, Class::Error);
             reply.error_code_reason(Code::UNKNOWN_ATTRIBUTE, "");
-            reply.unknown_attributes(message.unknown_required());
+            reply.unknown_attributes(unknown);
             if let Ok(bytes) = reply.finish() {
                 outbox.to_client(&sender.client, sender.origin, bytes);
             }
@@ -61,7 +70,10 @@ impl Server {
     ) -> Result<(), Reason> {
         let code = reason.code().unwrap_or(Code::BAD_REQUEST);
         let asked = message.as_bytes().len();
-        if code == Code::STALE_NONCE {
+        let is_challenge = code == Code::UNAUTHENTICATED || code == Code::STALE_NONCE;
+        if is_challenge && sender.client.transport.proves_address() {
+            self.challenge(now, sender, message, code, true);
+        } else if code == Code::STALE_NONCE {
             // Larger than the request only for a nonce that was never ours.
             if self.challenge(now, sender, message, code, true) > asked {
                 return Err(Reason::AnswerTooLarge);
@@ -106,10 +118,11 @@ impl Server {
     /// Refuses an authenticated request.
     pub(super) fn refuse(&mut self, ask: &Ask<'_>, reason: Reason, outbox: &mut dyn Outbox) {
         let code = reason.code().unwrap_or(Code::SERVER_ERROR);
+        let unknown = self.unknown_attributes(ask.message);
         let mut reply = Builder::reply(&mut self.out, ask.message, Class::Error);
         reply.error_code(code);
         if code == Code::UNKNOWN_ATTRIBUTE {
-            reply.unknown_attributes(ask.message.unknown_required());
+            reply.unknown_attributes(unknown);
         }
         reply.integrity(ask.signer.account.key(), ask.signer.hash);
         if let Ok(bytes) = reply.finish() {
@@ -135,7 +148,19 @@ impl Server {
         self.stats.successes[kind as usize] += 1;
     }
 
+    /// The comprehension-required attributes that this server does not take.
+    pub(super) fn unknown_attributes<'m>(
+        &self,
+        message: &Message<'m>,
+    ) -> impl Iterator<Item = AttributeType> + use<'m> {
+        message.unknown_required_and(|kind| OFF.contains(&kind))
+    }
+
+    /// Counts an error answer to a stranger. Who has shown its address is none: there is no victim.
     fn spend(&mut self, now: Duration, sender: Sender) -> Result<(), Reason> {
+        if sender.client.transport.proves_address() {
+            return Ok(());
+        }
         self.budgets.spend(sender.client.remote.ip(), now).map_err(|exhausted| match exhausted {
             Exhausted::Source => Reason::BudgetSource,
             Exhausted::Prefix => Reason::BudgetPrefix,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{EXPIRE_MAX, Server};
 use crate::attribute::Family;
-use crate::outbox::{Client, Now, Outbox};
+use crate::outbox::{Now, Outbox};
 use crate::policy::Policy;
 
 impl Server {
@@ -53,14 +53,6 @@ impl Server {
         self.stats.channels -= cooled.len();
         for channel in &cooled {
             self.forget_own_peer(slot, channel);
-        }
-    }
-
-    /// A client's connection has ended, and its allocation with it.
-    pub(super) fn gone(&mut self, now: Duration, client: &Client, outbox: &mut dyn Outbox) {
-        let Some(slot) = self.allocations.slot_of(client) else { return };
-        for family in [Family::V4, Family::V6] {
-            self.close_leg(slot, family, now, outbox);
         }
     }
 

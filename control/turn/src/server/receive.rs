@@ -86,7 +86,7 @@ impl Server {
         };
         let ask = Ask { now: now.monotonic, sender, message, signer: &signer };
         let done = match kind {
-            _ if message.unknown_required().next().is_some() => Err(Reason::UnknownAttribute),
+            _ if self.unknown_attributes(message).next().is_some() => Err(Reason::UnknownAttribute),
             Request::Allocate => self.allocate(&ask, outbox),
             Request::Refresh => self.refresh(&ask, outbox),
             Request::CreatePermission => self.create_permission(&ask, outbox),

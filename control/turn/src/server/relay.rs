@@ -26,7 +26,7 @@ impl Server {
         message: &Message<'_>,
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
-        if message.unknown_required().next().is_some() {
+        if self.unknown_attributes(message).next().is_some() {
             return Err(Reason::DataUnknownAttribute);
         }
         let (Ok(Some(peer)), Some(data), Ok(dont_fragment)) =
@@ -85,7 +85,8 @@ impl Server {
         self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
         if let Some(channel) = leg.channels.by_peer(peer).filter(|channel| channel.is_live(now)) {
             let data = ChannelData { channel: channel.number, data: bytes };
-            data.write(&mut self.out, false).ok_or(Reason::PeerTooLarge)?;
+            let padded = allocation.client.transport.is_stream();
+            data.write(&mut self.out, padded).ok_or(Reason::PeerTooLarge)?;
         } else if leg.permissions.is_live(peer.ip(), now) {
             let mut id = [0; 12];
             self.random.fill(&mut id);
@@ -96,7 +97,7 @@ impl Server {
         } else {
             return Err(Reason::DataNoPermission);
         }
-        if self.out.len() > DATAGRAM_MAX {
+        if !allocation.client.transport.is_stream() && self.out.len() > DATAGRAM_MAX {
             return Err(Reason::PeerTooLarge);
         }
         outbox.to_client(&allocation.client, allocation.origin, &self.out);

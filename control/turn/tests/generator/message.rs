@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use turn::attribute::{AttributeType, ChannelNumber, Code, Family, Icmp, PasswordAlgorithm};
+use turn::attribute::{
+    AttributeType, ChangeRequest, ChannelNumber, Code, Family, Icmp, PasswordAlgorithm,
+};
 use turn::integrity::{Hash, Key};
 use turn::message::{Builder, Class, Message, Method, TransactionId};
 use turn::{Random, Seeded};
@@ -38,11 +40,20 @@ pub(crate) enum Attr {
     Icmp(Icmp),
     Software(String),
     AlternateServer(SocketAddr),
+    ConnectionId(u32),
+    MobilityTicket(Vec<u8>),
+    AccessToken(Vec<u8>),
+    ThirdParty(String),
+    Change(ChangeRequest),
+    ResponsePort(u16),
+    Padding(usize),
+    ResponseOrigin(SocketAddr),
+    OtherAddress(SocketAddr),
     Other(AttributeType, Vec<u8>),
 }
 
 /// How many kinds [`attribute`] draws from.
-pub(crate) const KINDS: usize = 27;
+pub(crate) const KINDS: usize = 36;
 
 /// An attribute of the given kind, 0 to [`KINDS`] - 1.
 pub(crate) fn attribute(random: &mut Seeded, kind: usize) -> Attr {
@@ -78,6 +89,18 @@ pub(crate) fn attribute(random: &mut Seeded, kind: usize) -> Attr {
         }
         24 => Attr::Software(text(random, 509)),
         25 => Attr::AlternateServer(address(random)),
+        26 => Attr::ConnectionId(random.next_u64() as u32),
+        27 => Attr::MobilityTicket(bytes(random, 200)),
+        28 => Attr::AccessToken(bytes(random, 300)),
+        29 => Attr::ThirdParty(text(random, 509)),
+        30 => {
+            let (ip, port) = (random.below(2) == 0, random.below(2) == 0);
+            Attr::Change(ChangeRequest { ip, port })
+        }
+        31 => Attr::ResponsePort(random.next_u64() as u16),
+        32 => Attr::Padding(random.below(1500)),
+        33 => Attr::ResponseOrigin(address(random)),
+        34 => Attr::OtherAddress(address(random)),
         _ => Attr::Other(unknown_type(random), bytes(random, 40)),
     }
 }
@@ -111,6 +134,15 @@ impl Attr {
             Attr::Icmp(icmp) => builder.icmp(*icmp),
             Attr::Software(text) => builder.software(text),
             Attr::AlternateServer(address) => builder.alternate_server(*address),
+            Attr::ConnectionId(id) => builder.connection_id(*id),
+            Attr::MobilityTicket(ticket) => builder.mobility_ticket(ticket),
+            Attr::AccessToken(token) => builder.access_token(token),
+            Attr::ThirdParty(name) => builder.third_party_authorization(name),
+            Attr::Change(change) => builder.change_request(*change),
+            Attr::ResponsePort(port) => builder.response_port(*port),
+            Attr::Padding(len) => builder.padding(*len),
+            Attr::ResponseOrigin(address) => builder.response_origin(*address),
+            Attr::OtherAddress(address) => builder.other_address(*address),
             Attr::Other(kind, value) => builder.attribute(*kind, value),
         };
     }
@@ -175,6 +207,19 @@ impl Attr {
             Attr::AlternateServer(_) => {
                 message.alternate_server().unwrap().map(Attr::AlternateServer)
             }
+            Attr::ConnectionId(_) => message.connection_id().unwrap().map(Attr::ConnectionId),
+            Attr::MobilityTicket(_) => {
+                message.mobility_ticket().map(|v| Attr::MobilityTicket(v.into()))
+            }
+            Attr::AccessToken(_) => message.access_token().map(|v| Attr::AccessToken(v.into())),
+            Attr::ThirdParty(_) => {
+                message.third_party_authorization().unwrap().map(|v| Attr::ThirdParty(v.into()))
+            }
+            Attr::Change(_) => message.change_request().unwrap().map(Attr::Change),
+            Attr::ResponsePort(_) => message.response_port().unwrap().map(Attr::ResponsePort),
+            Attr::Padding(_) => message.padding().map(|v| Attr::Padding(v.len())),
+            Attr::ResponseOrigin(_) => message.response_origin().unwrap().map(Attr::ResponseOrigin),
+            Attr::OtherAddress(_) => message.other_address().unwrap().map(Attr::OtherAddress),
             Attr::Other(kind, _) => {
                 message.attribute(*kind).map(|value| Attr::Other(*kind, value.into()))
             }

@@ -33,6 +33,11 @@ pub(crate) fn client_v6(n: u16) -> Client {
     Client { remote, local: address("[2a02:100::10]:3478"), transport: Transport::Udp }
 }
 
+/// The same addresses over another transport.
+pub(crate) fn over(transport: Transport, client: Client) -> Client {
+    Client { transport, ..client }
+}
+
 pub(crate) fn config() -> Config {
     let plain = |ip: &str| RelayAddress::plain(ip.parse().unwrap());
     Config {

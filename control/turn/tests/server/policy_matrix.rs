@@ -210,6 +210,26 @@ fn our_own_addresses_pass_only_where_they_are_relayed() {
 }
 
 #[test]
+fn loopback_passes_where_the_operator_says_so_in_both_families() {
+    for (rule, peer, other_clothes) in [
+        ("127.0.0.1", "127.0.0.1:5000", "[::7f00:1]:5000"),
+        ("::1", "[::1]:5000", "[::ffff:0:1]:5000"),
+    ] {
+        let allow = vec![turn::policy::parse_rule(rule).unwrap()];
+        let policy = turn::Policy::new(turn::policy::Profile::Public, allow, Vec::new());
+        let mut lab = Lab::with(Config { policy, ..config() });
+        let mut user = User::new("alice", client(1), Mode::Legacy);
+        user.allocate_dual(&mut lab);
+        assert_eq!(attempt(&mut lab, &mut user, peer.parse().unwrap()), ([0, 0], true), "{peer}");
+        // Our own services stay forbidden on it, and so does the address in other clothes.
+        for never in ["127.0.0.1:9641", other_clothes] {
+            let (codes, sent) = attempt(&mut lab, &mut user, never.parse().unwrap());
+            assert!(codes.iter().all(|code| *code != 0) && !sent, "{never}: {codes:?}");
+        }
+    }
+}
+
+#[test]
 fn the_good_ones_pass() {
     for good in [
         "9.9.9.9",
