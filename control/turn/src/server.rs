@@ -74,6 +74,8 @@ pub struct Server {
     /// When the server was made: the buckets' origin of time.
     started: Duration,
     random: Box<dyn Random + Send>,
+    /// No new allocations are made.
+    draining: bool,
     stats: Stats,
     /// Where datagrams are built; reused.
     out: Vec<u8>,
@@ -133,6 +135,7 @@ impl Server {
             budgets: Budgets::new(budget, now.monotonic, &mut random),
             started: now.monotonic,
             random,
+            draining: false,
             stats: Stats::default(),
             out: Vec::new(),
             limits: config.limits,
@@ -210,6 +213,12 @@ impl Server {
     pub fn replace_credentials(&mut self, credentials: Credentials) {
         self.offered = credentials.password_algorithms();
         self.credentials = credentials;
+    }
+
+    /// Makes no new allocations while this is set: they are refused with 508, or sent to an
+    /// alternate. What there is goes on, and can be refreshed.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
     }
 
     /// Uses another key for nonces from now on; those under the one before stay good in their time.

@@ -137,6 +137,8 @@ reasons! {
     UserQuota = "user_quota", ALLOCATION_QUOTA_REACHED;
     /// The client's network holds as many allocations as one may.
     PrefixQuota = "prefix_quota", ALLOCATION_QUOTA_REACHED;
+    /// The server makes no new allocations, as it will end.
+    Draining = "draining", INSUFFICIENT_CAPACITY;
     /// The server holds as many allocations as it may.
     AllocationsFull = "allocations_full", INSUFFICIENT_CAPACITY;
     /// No relay port is free, or none with the properties asked for.

@@ -81,6 +81,9 @@ impl Server {
             }
             Place::One(..) | Place::Both(_) => {}
         }
+        if self.draining {
+            return Err(Reason::Draining);
+        }
         if self.limits.allocations_per_user.is_some_and(|max| self.users.of(user) + counted > max) {
             return Err(Reason::UserQuota);
         }
