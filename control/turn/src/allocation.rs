@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::attribute::{Code, Family};
 use crate::channel::Channels;
+use crate::connection::Connection;
 use crate::credentials::Account;
 use crate::limits::Bucket;
 use crate::message::TransactionId;
@@ -19,7 +20,7 @@ mod table;
 mod view;
 
 pub(crate) use table::Allocations;
-pub use view::{AllocationView, ChannelView, RelayView};
+pub use view::{AllocationView, ChannelView, ConnectionView, RelayView};
 
 /// One relayed transport address of an allocation.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Allocation {
     pub(crate) token: Option<[u8; 8]>,
     /// The ADDRESS-ERROR-CODE that was answered with, for a retransmission.
     pub(crate) address_error: Option<(Family, Code)>,
+    /// A TCP allocation's connections to peers; `None` for UDP (RFC 6062).
+    pub(crate) tcp: Option<Box<Vec<Connection>>>,
     /// The ICMP errors that its client was told.
     pub(crate) icmp: Bucket,
     /// IPv4, IPv6.
@@ -81,9 +84,15 @@ impl Allocation {
         self.legs.iter().flatten()
     }
 
+    /// Connections to peers, of a TCP allocation.
+    pub(crate) fn connections(&self) -> &[Connection] {
+        self.tcp.as_deref().map_or(&[], Vec::as_slice)
+    }
+
     /// When something of it expires next.
     pub(crate) fn next_event(&self, now: Duration) -> Option<Duration> {
-        self.legs().map(|leg| leg.next_event(now)).min()
+        let connections = self.connections().iter().filter_map(Connection::until);
+        self.legs().map(|leg| leg.next_event(now)).chain(connections).min()
     }
 
     /// The route of a channel as it should stand, whether or not it does.

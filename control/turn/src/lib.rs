@@ -16,6 +16,7 @@ pub mod attribute;
 pub mod channel;
 pub mod client;
 mod config;
+pub mod connection;
 pub mod credentials;
 pub mod integrity;
 pub mod limits;
@@ -30,7 +31,7 @@ mod server;
 mod stats;
 pub mod timers;
 
-pub use allocation::{AllocationView, ChannelView, RelayView};
+pub use allocation::{AllocationView, ChannelView, ConnectionView, RelayView};
 pub use attribute::{ChannelNumber, Icmp};
 pub use config::{Alternate, Config, NatDiscovery, RelayAddress};
 pub use credentials::Credentials;

@@ -73,6 +73,28 @@ impl Policy {
     /// Whether datagrams may be exchanged with this transport address (ChannelBind, Send
     /// indications, and datagrams that arrive from it).
     pub fn decide(&self, peer: SocketAddr, own: &Own) -> Result<(), Refusal> {
+        self.decide_by(peer, own, Own::is_relayed)
+    }
+
+    /// Whether a TCP connection may be made to, or taken from, this transport address (Connect, and
+    /// peers that connect, RFC 6062). Of our own addresses only those that listen for a TCP
+    /// allocation are good: behind another port somebody else of this host may listen.
+    pub fn decide_connection(&self, peer: SocketAddr, own: &Own) -> Result<(), Refusal> {
+        self.decide_by(peer, own, Own::is_listening)
+    }
+
+    /// Whether a TCP connection that this peer has made may stay. Its port is any: of our own
+    /// addresses those that relay ports are opened on are good.
+    pub fn decide_accepted(&self, peer: SocketAddr, own: &Own) -> Result<(), Refusal> {
+        self.decide_by(peer, own, |own, peer| own.is_relay_ip(peer.ip()))
+    }
+
+    fn decide_by(
+        &self,
+        peer: SocketAddr,
+        own: &Own,
+        is_live: fn(&Own, SocketAddr) -> bool,
+    ) -> Result<(), Refusal> {
         let peer = canonical(peer);
         self.well_formed(peer.ip())?;
         if peer.port() == 0 || own.is_service(peer) {
@@ -80,7 +102,7 @@ impl Policy {
         }
         match self.listed(peer.ip()) {
             Some(verdict) => verdict,
-            None if own.is_relayed(peer) => Ok(()),
+            None if is_live(own, peer) => Ok(()),
             None if own.is_local(peer.ip()) => Err(Refusal::Forbidden403),
             None => self.profiled(peer.ip()),
         }

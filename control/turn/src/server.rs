@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::allocation::{AllocationView, Allocations};
-use crate::attribute::{ChannelNumber, PasswordAlgorithm};
+use crate::attribute::{ChannelNumber, PasswordAlgorithm, TEXT_WRITE_MAX};
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::limits::{Budgets, Limits, Quota};
@@ -33,6 +33,7 @@ use crate::timers::Timers;
 mod allocate;
 mod answer;
 mod authenticate;
+mod connect;
 mod expire;
 mod gone;
 mod permit;
@@ -44,6 +45,7 @@ mod unreachable;
 mod wish;
 
 use authenticate::Signer;
+use connect::ConnectionIndex;
 
 /// How many expired allocations and reservations one call takes care of, at most: a burst of them
 /// must not hold up the datagrams. Until its turn comes, an expired one is treated as gone.
@@ -68,6 +70,11 @@ pub struct Server {
     timers: Timers,
     /// The channels that are bound to addresses of our own: their routes go with the address.
     own_peers: HashMap<SocketAddr, Vec<(u32, ChannelNumber)>>,
+    /// TCP connections to peers, with the slots of their allocations.
+    connections: ConnectionIndex,
+    tcp_relay: bool,
+    /// SOFTWARE in answers to authenticated requests.
+    software: Option<String>,
     users: Quota<Box<str>>,
     prefixes: Quota<IpAddr>,
     budgets: Budgets,
@@ -130,6 +137,9 @@ impl Server {
             allocations: Allocations::default(),
             timers: Timers::default(),
             own_peers: HashMap::new(),
+            connections: ConnectionIndex::default(),
+            tcp_relay: config.tcp_relay,
+            software: config.software.filter(|software| software.len() <= TEXT_WRITE_MAX),
             users: Quota::default(),
             prefixes: Quota::default(),
             budgets: Budgets::new(budget, now.monotonic, &mut random),
@@ -164,12 +174,15 @@ impl Server {
             Input::Unreachable { relay, peer, icmp } => {
                 self.unreachable(now.monotonic, (relay, peer), icmp, outbox)
             }
-            // No allocation has a listener yet, so nothing is connected.
-            Input::Accepted { id, .. } | Input::Connected { id, result: Ok(()) } => {
-                outbox.close_peer_connection(id);
-                Ok(())
+            Input::Connected { id, result } => self.connected(now.monotonic, id, result, outbox),
+            Input::Accepted { relay, peer, id } => {
+                let done = self.accepted(now.monotonic, relay, peer, id, outbox);
+                if done.is_err() {
+                    outbox.close_peer_connection(id);
+                }
+                done
             }
-            Input::Connected { .. } | Input::PeerClosed { .. } => Ok(()),
+            Input::PeerClosed { id } => self.peer_closed(now.monotonic, id),
             Input::Timer => Ok(()),
         };
         if let Err(reason) = done {
@@ -234,6 +247,7 @@ impl Server {
             && self.timers.is_empty()
             && self.own.relayed_len() == 0
             && self.own_peers.is_empty()
+            && self.connections.is_empty()
             && self.users.len() == 0
             && self.prefixes.len() == 0
             && self.reservations.len() == 0

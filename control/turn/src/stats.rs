@@ -83,6 +83,20 @@ reasons! {
     ChannelMalformed = "channel_malformed";
     /// ChannelData of a channel that is not bound.
     ChannelNotBound = "channel_not_bound";
+    /// A Send indication to an allocation that relays TCP.
+    DataTcpAllocation = "data_tcp_allocation";
+    /// A message on a connection that was spliced with a peer's.
+    DataConnection = "data_connection";
+    /// News of a TCP connection to a peer that is not known (any more).
+    ConnectionUnknown = "connection_unknown";
+    /// A peer connected to a relayed address that nobody has, by TCP.
+    AcceptedNoAllocation = "accepted_no_allocation";
+    /// A peer connected without a permission.
+    AcceptedNoPermission = "accepted_no_permission";
+    /// A peer connected that the policy forbids.
+    AcceptedForbidden = "accepted_forbidden";
+    /// A peer connected, but there are as many connections as there may be.
+    AcceptedFull = "accepted_full";
     /// A datagram to a relayed address that nobody has (any more).
     PeerNoAllocation = "peer_no_allocation";
     /// A peer's datagram that is too large to be wrapped.
@@ -131,6 +145,23 @@ reasons! {
     PeerMapped = "peer_mapped", PEER_ADDRESS_FAMILY_MISMATCH;
     /// A peer that the policy forbids.
     PeerForbidden = "peer_forbidden", FORBIDDEN;
+    /// A request for TCP relaying that did not come by TCP or TLS, or on a connection that has an
+    /// allocation.
+    NotAStream = "not_a_stream", BAD_REQUEST;
+    /// ChannelBind on an allocation that relays TCP.
+    TcpAllocation = "tcp_allocation", FORBIDDEN;
+    /// Connect on an allocation that relays UDP.
+    UdpAllocation = "udp_allocation", FORBIDDEN;
+    /// ConnectionBind with a CONNECTION-ID that nothing waits for.
+    NoConnection = "no_connection", BAD_REQUEST;
+    /// The allocation has a connection to this peer, or is making one.
+    ConnectionExists = "connection_exists", CONNECTION_ALREADY_EXISTS;
+    /// A connection to a peer could not be made in time.
+    ConnectionFailed = "connection_failed", CONNECTION_FAILED;
+    /// The allocation has as many connections to peers as one may.
+    AllocationConnectionsFull = "allocation_connections_full", ALLOCATION_QUOTA_REACHED;
+    /// The server has as many connections to peers as it may.
+    ConnectionsFull = "connections_full", INSUFFICIENT_CAPACITY;
     /// The channel number, or the peer, is bound otherwise, or was until a short time ago.
     ChannelConflict = "channel_conflict", BAD_REQUEST;
     /// The user holds as many allocations as one may.
@@ -172,16 +203,22 @@ pub enum Request {
     CreatePermission,
     /// ChannelBind.
     ChannelBind,
+    /// Connect (RFC 6062).
+    Connect,
+    /// ConnectionBind (RFC 6062).
+    ConnectionBind,
 }
 
 impl Request {
     /// All of them, in order.
-    pub const ALL: [Request; 5] = [
+    pub const ALL: [Request; 7] = [
         Request::Binding,
         Request::Allocate,
         Request::Refresh,
         Request::CreatePermission,
         Request::ChannelBind,
+        Request::Connect,
+        Request::ConnectionBind,
     ];
 
     /// The name in metrics and logs.
@@ -192,6 +229,8 @@ impl Request {
             Request::Refresh => "refresh",
             Request::CreatePermission => "create_permission",
             Request::ChannelBind => "channel_bind",
+            Request::Connect => "connect",
+            Request::ConnectionBind => "connection_bind",
         }
     }
 
@@ -203,6 +242,8 @@ impl Request {
             Method::REFRESH => Some(Request::Refresh),
             Method::CREATE_PERMISSION => Some(Request::CreatePermission),
             Method::CHANNEL_BIND => Some(Request::ChannelBind),
+            Method::CONNECT => Some(Request::Connect),
+            Method::CONNECTION_BIND => Some(Request::ConnectionBind),
             _ => None,
         }
     }
@@ -285,14 +326,18 @@ pub struct Stats {
     pub permissions: usize,
     /// Reserved ports now.
     pub reservations: usize,
+    /// TCP connections to peers now, from the moment they were asked for.
+    pub connections: usize,
 }
 
 impl Stats {
     /// The error codes that the server can answer with.
-    pub const CODES: [Code; 12] = [
+    pub const CODES: [Code; 16] = [
+        Code::TRY_ALTERNATE,
         Code::BAD_REQUEST,
         Code::UNAUTHENTICATED,
         Code::FORBIDDEN,
+        Code::MOBILITY_FORBIDDEN,
         Code::UNKNOWN_ATTRIBUTE,
         Code::ALLOCATION_MISMATCH,
         Code::STALE_NONCE,
@@ -300,6 +345,8 @@ impl Stats {
         Code::WRONG_CREDENTIALS,
         Code::UNSUPPORTED_TRANSPORT,
         Code::PEER_ADDRESS_FAMILY_MISMATCH,
+        Code::CONNECTION_ALREADY_EXISTS,
+        Code::CONNECTION_FAILED,
         Code::ALLOCATION_QUOTA_REACHED,
         Code::INSUFFICIENT_CAPACITY,
     ];
@@ -333,6 +380,7 @@ impl Default for Stats {
             channels: 0,
             permissions: 0,
             reservations: 0,
+            connections: 0,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Allocation, Leg};
 use crate::attribute::ChannelNumber;
+use crate::connection::State;
 use crate::outbox::{ChannelRoute, Client, Origin};
 
 /// An allocation, read only. Times are monotonic.
@@ -46,6 +47,22 @@ impl<'a> AllocationView<'a> {
     pub fn relays(&self) -> impl Iterator<Item = RelayView<'a>> + use<'a> {
         let allocation = self.0;
         allocation.legs().map(move |leg| RelayView { allocation, leg })
+    }
+
+    /// Whether its relayed addresses are TCP (RFC 6062).
+    pub fn is_tcp(&self) -> bool {
+        self.0.tcp.is_some()
+    }
+
+    /// The TCP connections to peers.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionView> + use<'a> {
+        self.0.connections().iter().map(|connection| ConnectionView {
+            peer: connection.peer,
+            data_client: match connection.state {
+                State::Spliced { client, .. } => Some(client),
+                State::Connecting { .. } | State::Waiting { .. } => None,
+            },
+        })
     }
 
     /// The routes that stand now, as published.
@@ -92,6 +109,15 @@ impl<'a> RelayView<'a> {
             route: channel.published.map(|_| allocation.route(leg, channel)),
         })
     }
+}
+
+/// A TCP connection to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionView {
+    /// The peer.
+    pub peer: SocketAddr,
+    /// The client's data connection that it is spliced with.
+    pub data_client: Option<Client>,
 }
 
 /// A channel.

@@ -14,6 +14,8 @@ pub struct Own {
     relay_ips: HashSet<IpAddr>,
     /// Live relayed transport addresses and the allocation that has each.
     relayed: HashMap<SocketAddr, u32>,
+    /// The same, of TCP allocations. No address is in both: they share the ports.
+    listening: HashMap<SocketAddr, u32>,
 }
 
 impl Own {
@@ -42,6 +44,21 @@ impl Own {
         self.relayed.remove(&relay);
     }
 
+    /// Marks a TCP allocation's relayed transport address live.
+    pub fn insert_listening(&mut self, relay: SocketAddr, allocation: u32) {
+        self.listening.insert(relay, allocation);
+    }
+
+    /// A TCP allocation's relayed transport address is gone.
+    pub fn remove_listening(&mut self, relay: SocketAddr) {
+        self.listening.remove(&relay);
+    }
+
+    /// The TCP allocation that has this live relayed transport address.
+    pub(crate) fn listener_of(&self, relay: SocketAddr) -> Option<u32> {
+        self.listening.get(&relay).copied()
+    }
+
     /// The allocation that has this live relayed transport address.
     pub(crate) fn allocation_of(&self, relay: SocketAddr) -> Option<u32> {
         self.relayed.get(&relay).copied()
@@ -49,10 +66,15 @@ impl Own {
 
     /// How many relayed transport addresses are live.
     pub fn relayed_len(&self) -> usize {
-        self.relayed.len()
+        self.relayed.len() + self.listening.len()
     }
 
-    /// Whether the address is a live relayed transport address of ours.
+    /// Whether the address is a live relayed transport address of ours, by TCP.
+    pub fn is_listening(&self, address: SocketAddr) -> bool {
+        self.listening.contains_key(&address)
+    }
+
+    /// Whether the address is a live relayed transport address of ours, by UDP.
     pub fn is_relayed(&self, address: SocketAddr) -> bool {
         self.relayed.contains_key(&address)
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::wish::{Place, Wish};
+use super::wish::{Place, Protocol, Wish};
 use super::{Ask, Server};
 use crate::allocation::{Allocation, Leg};
 use crate::attribute::{Code, Family};
@@ -46,11 +46,12 @@ impl Server {
             self.answer_allocate(slot, ask, outbox);
             return Ok(());
         }
-        let wish = Wish::of(ask.message, |family| self.relays.has(family))?;
+        let tcp = (self.tcp_relay, client.transport.is_stream());
+        let wish = Wish::of(ask.message, tcp, |family| self.relays.has(family))?;
         self.check_room(&wish, ask)?;
         let granted = self.grant(&wish, ask, outbox)?;
         let lifetime = self.lifetime(wish.lifetime_secs);
-        let slot = self.install(granted, lifetime, ask);
+        let slot = self.install(granted, wish.protocol, lifetime, ask);
         self.answer_allocate(slot, ask, outbox);
         Ok(())
     }
@@ -111,7 +112,7 @@ impl Server {
                 granted.relays[Family::of(&relay.ip()) as usize] = Some(relay);
             }
             Place::One(family, wanted) => {
-                let relay = self.open(family, wanted, ask, outbox)?;
+                let relay = self.open(family, (wanted, wish.protocol), ask, outbox)?;
                 granted.relays[family as usize] = Some(relay);
                 if wanted == Wanted::Pair {
                     let sibling = SocketAddr::new(relay.ip(), relay.port() + 1);
@@ -123,6 +124,7 @@ impl Server {
                 }
             }
             Place::Both(wanted) => {
+                let wanted = (wanted, wish.protocol);
                 let v4 = self.open(Family::V4, wanted, ask, outbox);
                 let v6 = self.open(Family::V6, wanted, ask, outbox);
                 let why = |reason: Reason| reason.code().unwrap_or(Code::INSUFFICIENT_CAPACITY);
@@ -142,7 +144,7 @@ impl Server {
     fn open(
         &mut self,
         family: Family,
-        wanted: Wanted,
+        (wanted, protocol): (Wanted, Protocol),
         ask: &Ask<'_>,
         outbox: &mut dyn Outbox,
     ) -> Result<SocketAddr, Reason> {
@@ -152,7 +154,12 @@ impl Server {
         for _ in 0..OPEN_TRIES {
             let taken = self.relays.take(family, wanted, ask.now, &mut self.random);
             let relay = taken.ok_or(Reason::PortsExhausted)?;
-            let refusal = match outbox.open_port(relay, &ask.sender.client, ask.sender.origin) {
+            let (client, origin) = (&ask.sender.client, ask.sender.origin);
+            let opened = match protocol {
+                Protocol::Udp => outbox.open_port(relay, client, origin),
+                Protocol::Tcp => outbox.open_listener(relay, client, origin),
+            };
+            let refusal = match opened {
                 Ok(()) => return Ok(relay),
                 Err(refusal) => refusal,
             };
@@ -188,11 +195,20 @@ impl Server {
         Ok(relay)
     }
 
-    fn install(&mut self, granted: Granted, lifetime: Duration, ask: &Ask<'_>) -> u32 {
+    fn install(
+        &mut self,
+        granted: Granted,
+        protocol: Protocol,
+        lifetime: Duration,
+        ask: &Ask<'_>,
+    ) -> u32 {
         let expires = ask.now + lifetime;
         let slot = self.allocations.next_slot();
         for relay in granted.relays.into_iter().flatten() {
-            self.own.insert_relayed(relay, slot);
+            match protocol {
+                Protocol::Udp => self.own.insert_relayed(relay, slot),
+                Protocol::Tcp => self.own.insert_listening(relay, slot),
+            }
             self.stats.relayed_addresses += 1;
         }
         let relays = &self.relays;
@@ -208,6 +224,7 @@ impl Server {
             created: ask.now,
             token: granted.token,
             address_error: granted.address_error,
+            tcp: (protocol == Protocol::Tcp).then(Box::default),
             icmp: Bucket::default(),
             legs: granted.relays.map(|relay| relay.map(leg)),
         });

@@ -124,6 +124,9 @@ impl Server {
         if code == Code::UNKNOWN_ATTRIBUTE {
             reply.unknown_attributes(unknown);
         }
+        if let Some(software) = &self.software {
+            reply.software(software);
+        }
         reply.integrity(ask.signer.account.key(), ask.signer.hash);
         if let Ok(bytes) = reply.finish() {
             outbox.to_client(&ask.sender.client, ask.sender.origin, bytes);
@@ -141,6 +144,9 @@ impl Server {
     ) {
         let mut reply = Builder::reply(&mut self.out, ask.message, Class::Success);
         fill(&mut reply);
+        if let Some(software) = &self.software {
+            reply.software(software);
+        }
         reply.integrity(ask.signer.account.key(), ask.signer.hash);
         if let Ok(bytes) = reply.finish() {
             outbox.to_client(&ask.sender.client, ask.sender.origin, bytes);

@@ -50,7 +50,9 @@ impl Server {
         client: &Client,
         message: &Message<'_>,
     ) -> Result<(Account, Hash), Reason> {
-        if let Some(allocation) = self.live(client, now.monotonic) {
+        let by_client = || self.live(client, now.monotonic);
+        let by_connection = || self.allocation_to_bind(now.monotonic, message);
+        if let Some(allocation) = by_client().or_else(by_connection) {
             // The allocation's own user is verified with its key: a REST username may expire while
             // the allocation lives, and so may a user be removed.
             match allocation.account.verify(message, self.offered) {

@@ -36,6 +36,7 @@ impl Server {
                 None => {}
             }
         }
+        self.tend_connections(slot, now, outbox);
         self.rearm(slot, now);
     }
 
@@ -72,10 +73,19 @@ impl Server {
             for family in [Family::V4, Family::V6] {
                 self.apply_policy(slot, family, now.monotonic);
             }
+            let denied = self.denied_connections(slot);
+            self.close_connections(slot, outbox, |connection| denied.contains(&connection.peer));
             if self.allocations.get(slot).is_some() {
                 self.tend(slot, now.monotonic, outbox);
             }
         }
+    }
+
+    /// The peers of an allocation's TCP connections that the policy forbids.
+    fn denied_connections(&self, slot: u32) -> Vec<SocketAddr> {
+        let Some(allocation) = self.allocations.get(slot) else { return Vec::new() };
+        let peers = allocation.connections().iter().map(|connection| connection.peer);
+        peers.filter(|&peer| self.policy.decide_accepted(peer, &self.own).is_err()).collect()
     }
 
     fn apply_policy(&mut self, slot: u32, family: Family, now: Duration) {

@@ -10,6 +10,7 @@ impl Server {
     /// The allocation ends with its connection: nobody could use it any more, as the five-tuple
     /// cannot come back (RFC 8656 section 3.2 ties the allocation to it).
     pub(super) fn gone(&mut self, now: Duration, client: &Client, outbox: &mut dyn Outbox) {
+        self.data_connection_gone(client);
         if let Some(slot) = self.allocations.slot_of(client) {
             self.close_allocation(slot, now, outbox);
         }

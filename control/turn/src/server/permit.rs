@@ -76,6 +76,9 @@ impl Server {
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
         let slot = self.owned(ask, outbox)?;
+        if self.allocations.get(slot).is_some_and(|allocation| allocation.tcp.is_some()) {
+            return Err(Reason::TcpAllocation);
+        }
         let number = ask.message.channel_number()?.ok_or(Reason::MissingAttribute)?;
         let peer = ask.message.xor_peer_address()?.ok_or(Reason::MissingAttribute)?;
         let peer = self.local_form(peer);

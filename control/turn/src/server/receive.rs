@@ -25,6 +25,9 @@ impl Server {
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
         self.check_source(sender.client.remote)?;
+        if self.is_data_connection(&sender.client) {
+            return Err(Reason::DataConnection);
+        }
         if is_channel_data(bytes) {
             return self.channel_data(now.monotonic, &sender.client, bytes, outbox);
         }
@@ -62,7 +65,7 @@ impl Server {
             return Err(Reason::SourceAddress);
         }
         let local = self.local_form(source);
-        if self.own.is_relayed(local) || self.own.is_service(local) {
+        if self.is_live_relay(local) || self.own.is_service(local) {
             return Err(Reason::SourceOwn);
         }
         Ok(())
@@ -91,6 +94,8 @@ impl Server {
             Request::Refresh => self.refresh(&ask, outbox),
             Request::CreatePermission => self.create_permission(&ask, outbox),
             Request::ChannelBind => self.channel_bind(&ask, outbox),
+            Request::Connect => self.connect(&ask, outbox),
+            Request::ConnectionBind => self.connection_bind(&ask, outbox),
             // Answered above; it needs no authentication.
             Request::Binding => Ok(()),
         };
@@ -122,6 +127,11 @@ impl Server {
             let at_port = |ip| SocketAddr::new(ip, address.port());
             self.relays.locals(address.ip()).map(at_port)
         };
-        locals().find(|&local| self.own.is_relayed(local)).or(locals().next()).unwrap_or(address)
+        locals().find(|&local| self.is_live_relay(local)).or(locals().next()).unwrap_or(address)
+    }
+
+    /// Whether this is a relayed transport address of somebody's, by UDP or TCP.
+    fn is_live_relay(&self, local: SocketAddr) -> bool {
+        self.own.is_relayed(local) || self.own.is_listening(local)
     }
 }

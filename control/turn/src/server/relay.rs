@@ -36,6 +36,9 @@ impl Server {
         };
         let peer = self.local_form(peer);
         let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
+        if allocation.tcp.is_some() {
+            return Err(Reason::DataTcpAllocation);
+        }
         let leg = allocation.leg(family_of(peer)).ok_or(Reason::DataFamily)?;
         if leg.expires <= now || !leg.permissions.is_live(peer.ip(), now) {
             return Err(Reason::DataNoPermission);

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Server;
+use super::permit::family_of;
 use crate::attribute::Family;
 use crate::channel::Channel;
 use crate::limits::prefix_of;
@@ -61,8 +62,10 @@ impl Server {
         now: Duration,
         outbox: &mut dyn Outbox,
     ) {
+        self.close_connections(slot, outbox, |connection| family_of(connection.peer) == family);
         let Some(allocation) = self.allocations.get_mut(slot) else { return };
         let Some(leg) = allocation.legs[family as usize].take() else { return };
+        let is_tcp = allocation.tcp.is_some();
         let is_last = allocation.legs().next().is_none();
         for channel in leg.channels.iter().filter(|channel| channel.published.is_some()) {
             outbox.remove_route(&allocation.route(&leg, channel));
@@ -73,9 +76,14 @@ impl Server {
         for channel in leg.channels.iter() {
             self.forget_own_peer(slot, channel);
         }
-        self.own.remove_relayed(leg.relay);
-        self.withdraw_to(leg.relay, outbox);
-        outbox.close_port(leg.relay);
+        if is_tcp {
+            self.own.remove_listening(leg.relay);
+            outbox.close_listener(leg.relay);
+        } else {
+            self.own.remove_relayed(leg.relay);
+            self.withdraw_to(leg.relay, outbox);
+            outbox.close_port(leg.relay);
+        }
         self.relays.free(leg.relay, now);
         if is_last && let Some(allocation) = self.allocations.remove(slot) {
             self.timers.clear(slot);

@@ -1,13 +1,21 @@
 //! What an Allocate request asks for, checked in the order of RFC 8656 section 7.2.
 
-use crate::attribute::{AttributeType, Family, Fault, PROTOCOL_UDP};
+use crate::attribute::{AttributeType, Family, Fault, PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::message::Message;
 use crate::ports::Wanted;
 use crate::stats::Reason;
 
+/// The transport of a relayed address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Udp,
+    Tcp,
+}
+
 /// A well-formed wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wish {
+    pub(super) protocol: Protocol,
     pub(super) place: Place,
     /// LIFETIME in seconds, if there is one.
     pub(super) lifetime_secs: Option<u32>,
@@ -25,14 +33,27 @@ pub(super) enum Place {
 }
 
 impl Wish {
-    /// `has`: whether there are relay addresses of a family.
-    pub(super) fn of(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Self, Reason> {
-        match message.requested_transport()? {
-            None => return Err(Reason::MissingAttribute),
-            Some(PROTOCOL_UDP) => {}
-            Some(_) => return Err(Reason::UnsupportedTransport),
+    /// `tcp`: whether there are TCP allocations, and whether this client can have one; `has`:
+    /// whether there are relay addresses of a family.
+    pub(super) fn of(
+        message: &Message<'_>,
+        tcp: (bool, bool),
+        has: impl Fn(Family) -> bool,
+    ) -> Result<Self, Reason> {
+        let protocol = match (message.requested_transport()?, tcp) {
+            (None, _) => return Err(Reason::MissingAttribute),
+            (Some(PROTOCOL_UDP), _) => Protocol::Udp,
+            (Some(PROTOCOL_TCP), (true, true)) => Protocol::Tcp,
+            (Some(PROTOCOL_TCP), (true, false)) => return Err(Reason::NotAStream),
+            (Some(_), _) => return Err(Reason::UnsupportedTransport),
+        };
+        let dont_fragment = message.dont_fragment()?;
+        if protocol == Protocol::Tcp {
+            let even_port = message.even_port()?.is_some();
+            if dont_fragment || even_port || message.reservation_token()?.is_some() {
+                return Err(Reason::ConflictingAttributes);
+            }
         }
-        message.dont_fragment()?;
         let requested = message.has(AttributeType::REQUESTED_ADDRESS_FAMILY);
         let additional = message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY);
         let place = if let Some(token) = message.reservation_token()? {
@@ -47,7 +68,7 @@ impl Wish {
         } else {
             Self::one(message, has)?
         };
-        Ok(Self { place, lifetime_secs: message.lifetime_secs()? })
+        Ok(Self { protocol, place, lifetime_secs: message.lifetime_secs()? })
     }
 
     fn one(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Place, Reason> {

@@ -10,12 +10,14 @@ use turn::{ChannelNumber, Reason};
 use crate::lab::{Lab, REALM, address, client, config};
 use crate::user::{Mode, User};
 
-const OUR_METHODS: [Method; 5] = [
+const OUR_METHODS: [Method; 7] = [
     Method::BINDING,
     Method::ALLOCATE,
     Method::REFRESH,
     Method::CREATE_PERMISSION,
     Method::CHANNEL_BIND,
+    Method::CONNECT,
+    Method::CONNECTION_BIND,
 ];
 
 enum Expected {
@@ -343,7 +345,7 @@ fn unknown_attributes_are_listed() {
             kinds.iter().for_each(|&kind| _ = b.attribute(kind, &[n as u8]));
             b.attribute(AttributeType(0x9000 + n), &[]).lifetime_secs(0);
         };
-        let method = OUR_METHODS[1 + usize::from(n) % 4];
+        let method = OUR_METHODS[1 + usize::from(n) % 6];
         let bytes = table.signed(method, fill);
         table.check("signed", &bytes, Signed(Code::UNKNOWN_ATTRIBUTE, kinds.to_vec()));
         let bytes = table.lab.plain(Class::Request, Method::BINDING, fill);

@@ -20,5 +20,6 @@ mod permissions;
 mod policy_matrix;
 mod refresh;
 mod streams;
+mod tcp;
 mod user;
 mod wire;
