@@ -12,8 +12,16 @@ use crate::settings::{Settings, Source, find_key};
 const SECRETS_HELP: &str = "\
 Secrets:
   Flags appear in process lists. Give users and secrets in files (--user-file, --auth-secret-file,
-  the configuration) or in the environment instead: TURNWIRE_USER and TURNWIRE_AUTH_SECRET, several
-  on several lines. A flag replaces the environment, which replaces the configuration file.
+  the configuration) or in the environment instead: TURNWIRE_USER, TURNWIRE_AUTH_SECRET and
+  TURNWIRE_OAUTH_KEY, several on several lines. A flag replaces the environment, which replaces the
+  configuration file.
+
+Signals:
+  SIGHUP    reads configuration, users, secrets, peer rules and certificate again; on a mistake the
+            old ones stay. What takes a restart is named in the log. So does POST /reload.
+  SIGUSR1   drains: no new allocations, and ends with the last one or after --drain-timeout. So
+            does POST /drain.
+  SIGTERM, SIGINT   end at once, also while draining.
 
 Environment:
   TURNWIRE_LOG  what is logged: error, warn, info (default), debug, trace";
@@ -43,7 +51,7 @@ pub enum Command {
 }
 
 /// The flags of `turnwire serve`. Each but `--config` is a key of the file too.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
     /// Configuration in TOML; each flag is a key of it, and flags replace what it says
     #[arg(long, value_name = "FILE")]
@@ -55,6 +63,22 @@ pub struct ServeArgs {
         help = "Address to listen on; repeatable [default: 0.0.0.0:3478 and [::]:3478]"
     )]
     pub listen: Vec<String>,
+    /// Listen by UDP only, not by TCP too
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub no_tcp: Option<String>,
+    /// Certificate chain in PEM, which opens TLS and DTLS
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<String>,
+    /// Private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<String>,
+    /// Address to listen on by TLS and DTLS; repeatable [default: port 5349 of each --listen address]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub tls_listen: Vec<String>,
+    /// Load balancers that announce TCP clients by PROXY protocol v2; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub proxy_protocol_from: Vec<String>,
     /// Address of this host to relay from; repeatable [default: found, one of each family]
     #[arg(long, value_name = "ADDR")]
     pub relay_ip: Vec<String>,
@@ -79,6 +103,21 @@ pub struct ServeArgs {
     /// File with a secret on each line; repeatable
     #[arg(long, value_name = "FILE")]
     pub auth_secret_file: Vec<String>,
+    /// Key of third-party tokens (RFC 7635), shared with the authorization server; repeatable
+    #[arg(long, value_name = "KID:BASE64")]
+    pub oauth_key: Vec<String>,
+    /// File with a KID:BASE64 on each line; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub oauth_key_file: Vec<String>,
+    /// Authorization server that clients without a token are told of
+    #[arg(long, value_name = "NAME")]
+    pub oauth_server: Option<String>,
+    /// Secret that the nonces of a fleet are made of, 32 characters or more
+    #[arg(long, value_name = "FILE")]
+    pub nonce_key_file: Option<String>,
+    /// How often the key of nonces is exchanged [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    pub nonce_rotation: Option<String>,
     /// Addresses that may be peers: public, or lan for private ranges too [default: public]
     #[arg(long, value_name = "public|lan")]
     pub peer_policy: Option<String>,
@@ -88,6 +127,30 @@ pub struct ServeArgs {
     /// Range that may not be a peer; wins over the same range allowed; repeatable
     #[arg(long, value_name = "CIDR")]
     pub deny_peer: Vec<String>,
+    /// Relay TCP between clients and peers (RFC 6062)
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub tcp_relay: Option<String>,
+    /// Let clients keep their allocation when their address changes (RFC 8016)
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub mobility: Option<String>,
+    /// Second address and port for NAT behaviour discovery (RFC 5780); one for each family
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub nat_discovery: Vec<String>,
+    /// Where clients are sent while this server drains; one for each family
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub alternate_server: Vec<String>,
+    /// Name in the certificate of the alternate server
+    #[arg(long, value_name = "NAME")]
+    pub alternate_domain: Option<String>,
+    /// Send every new client to the alternate server, not only while draining
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub redirect: Option<String>,
+    /// What SOFTWARE tells clients [default: nothing]
+    #[arg(long, value_name = "TEXT")]
+    pub software: Option<String>,
     /// Interfaces that carry the fast path
     #[arg(long, value_name = "IFACE[,IFACE...]")]
     pub xdp: Vec<String>,
@@ -106,9 +169,27 @@ pub struct ServeArgs {
     /// Allocations at once for one user [default: as many as there are]
     #[arg(long, value_name = "N")]
     pub user_quota: Option<String>,
+    /// TCP and TLS connections and DTLS associations at once [default: 100000]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<String>,
+    /// Of these from one address, for each core [default: 20000]
+    #[arg(long, value_name = "N")]
+    pub max_connections_per_ip: Option<String>,
+    /// Seconds that a TLS or DTLS handshake may take [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub handshake_timeout: Option<String>,
+    /// Seconds that a connection without channels may be silent [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_timeout: Option<String>,
+    /// TCP connections to peers at once, for --tcp-relay [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub max_tcp_peers: Option<String>,
     /// Seconds that an allocation lasts unless its client asks for more [default: 600]
     #[arg(long, value_name = "SECONDS")]
     pub allocation_lifetime: Option<String>,
+    /// Seconds that draining may take [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_timeout: Option<String>,
     /// Where to serve /metrics, /healthz and /allocations, or off [default: 127.0.0.1:9641]
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<String>,
@@ -121,8 +202,13 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 21] = [
+        let given: [(&str, Vec<String>); 44] = [
             ("listen", self.listen.clone()),
+            ("no-tcp", one(&self.no_tcp)),
+            ("cert", one(&self.cert)),
+            ("key", one(&self.key)),
+            ("tls-listen", self.tls_listen.clone()),
+            ("proxy-protocol-from", self.proxy_protocol_from.clone()),
             ("relay-ip", self.relay_ip.clone()),
             ("external-ip", self.external_ip.clone()),
             ("relay-ports", one(&self.relay_ports)),
@@ -131,16 +217,34 @@ impl ServeArgs {
             ("user-file", self.user_file.clone()),
             ("auth-secret", self.auth_secret.clone()),
             ("auth-secret-file", self.auth_secret_file.clone()),
+            ("oauth-key", self.oauth_key.clone()),
+            ("oauth-key-file", self.oauth_key_file.clone()),
+            ("oauth-server", one(&self.oauth_server)),
+            ("nonce-key-file", one(&self.nonce_key_file)),
+            ("nonce-rotation", one(&self.nonce_rotation)),
             ("peer-policy", one(&self.peer_policy)),
             ("allow-peer", self.allow_peer.clone()),
             ("deny-peer", self.deny_peer.clone()),
+            ("tcp-relay", one(&self.tcp_relay)),
+            ("mobility", one(&self.mobility)),
+            ("nat-discovery", self.nat_discovery.clone()),
+            ("alternate-server", self.alternate_server.clone()),
+            ("alternate-domain", one(&self.alternate_domain)),
+            ("redirect", one(&self.redirect)),
+            ("software", one(&self.software)),
             ("xdp", self.xdp.clone()),
             ("xdp-mode", one(&self.xdp_mode)),
             ("cores", self.cores.clone()),
             ("max-allocations", one(&self.max_allocations)),
             ("max-channels", one(&self.max_channels)),
             ("user-quota", one(&self.user_quota)),
+            ("max-connections", one(&self.max_connections)),
+            ("max-connections-per-ip", one(&self.max_connections_per_ip)),
+            ("handshake-timeout", one(&self.handshake_timeout)),
+            ("idle-timeout", one(&self.idle_timeout)),
+            ("max-tcp-peers", one(&self.max_tcp_peers)),
             ("allocation-lifetime", one(&self.allocation_lifetime)),
+            ("drain-timeout", one(&self.drain_timeout)),
             ("admin", one(&self.admin)),
             ("log-format", one(&self.log_format)),
         ];
@@ -204,7 +308,7 @@ mod tests {
         // given
         let mut line = vec!["turnwire".to_owned(), "serve".to_owned()];
         for key in KEYS {
-            line.extend([format!("--{}", key.name), format!("value of {}", key.name)]);
+            line.push(format!("--{}=value of {}", key.name, key.name));
         }
         // when
         let Command::Serve(args) = Cli::parse_from(line).command else { panic!("serve") };

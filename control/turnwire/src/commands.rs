@@ -15,7 +15,24 @@ use crate::plan::{Plan, ranges};
 use crate::settings::secrets::{Secret, environment};
 use crate::settings::{Given, Problem, Problems, Settings, Source, file, secrets};
 
-/// The configuration that flags, the environment and the file give together.
+/// What flags, the environment and the file give together.
+///
+/// # Errors
+/// Every mistake in the file's form.
+pub fn given(
+    args: &ServeArgs,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, Problems> {
+    let mut settings = match &args.config {
+        Some(path) => file::read(path)?,
+        None => Settings::default(),
+    };
+    settings.overlay(environment(variable));
+    settings.overlay(args.settings());
+    Ok(settings)
+}
+
+/// The configuration that they make.
 ///
 /// # Errors
 /// Every mistake in them.
@@ -23,13 +40,7 @@ pub fn configuration(
     args: &ServeArgs,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    let mut settings = match &args.config {
-        Some(path) => file::read(path)?,
-        None => Settings::default(),
-    };
-    settings.overlay(environment(variable));
-    settings.overlay(args.settings());
-    Config::new(&settings)
+    Config::new(&given(args, variable)?)
 }
 
 /// Checks the file alone, and says what it would do here. What only this host lacks is a note,
@@ -61,6 +72,9 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
     match Plan::new(config, host) {
         Ok(plan) => {
             line("listening", &join(&plan.listen));
+            line("by TCP", &join_or(&plan.tcp_listen, "off"));
+            line("by TLS", &join_or(&plan.tls_listen, "off: no certificate is given"));
+            line("by DTLS", &join_or(&plan.dtls_listen, "off"));
             line("relay-ip", &join(&plan.relay_ips));
             line("cores", &if plan.cores.is_empty() { "any".into() } else { ranges(&plan.cores) });
             for note in &plan.notes {
@@ -74,6 +88,10 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
         }
     }
     Ok(text)
+}
+
+fn join_or<T: ToString>(values: &[T], none: &str) -> String {
+    if values.is_empty() { none.to_owned() } else { join(values) }
 }
 
 fn join<T: ToString>(values: &[T]) -> String {
@@ -126,7 +144,7 @@ pub fn credentials(
         None => {
             let ip = host.relay_ip(true).or_else(|| host.relay_ip(false));
             let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            ice::url_of((ip, crate::config::PORT).into())
+            ice::udp_url((ip, crate::config::PORT).into())
         }
     };
     let block = ice::servers_block(&[url], &made.username, &made.password);

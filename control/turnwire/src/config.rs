@@ -14,16 +14,20 @@ use turn::policy::Profile;
 use crate::log::LogFormat;
 use crate::settings::secrets;
 use crate::settings::{Given, Problem, Problems, Settings, Source};
+use features::Features;
+use transports::Transports;
 
 pub mod check;
+pub mod features;
 pub mod parse;
 #[cfg(test)]
 mod tests;
+pub mod transports;
 
 /// Lifetimes that allocations can have by default. A client refreshes a minute before the end, so
 /// less than that would lose calls; the longest is RFC 8656's.
 const LIFETIMES_SECS: RangeInclusive<usize> = 30..=3600;
-const LIFETIME_DEFAULT: Duration = Duration::from_secs(600);
+const LIFETIME_DEFAULT_SECS: u64 = 600;
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
 /// Most allocations that may be configured.
@@ -93,6 +97,10 @@ pub struct Config {
     /// Lifetime of an allocation unless its client asks for more. RFC 8656 section 3.2 has 600 s;
     /// less makes clients refresh more often, and lost ones end sooner.
     pub allocation_lifetime: Duration,
+    /// How clients reach the relay beside UDP.
+    pub transports: Transports,
+    /// What the server does beside plain relaying.
+    pub features: Features,
     /// Where the admin server listens; `None` for nowhere.
     pub admin: Option<Given<SocketAddr>>,
     /// How log lines are written.
@@ -175,9 +183,13 @@ impl Reader<'_> {
                 .one("max-channels", channels)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-channels")),
             user_quota: self.one("user-quota", allocations),
-            allocation_lifetime: self
-                .one("allocation-lifetime", |text| parse::number(text, &LIFETIMES_SECS))
-                .map_or(LIFETIME_DEFAULT, |given| Duration::from_secs(given.value as u64)),
+            allocation_lifetime: self.seconds(
+                "allocation-lifetime",
+                &LIFETIMES_SECS,
+                LIFETIME_DEFAULT_SECS,
+            ),
+            transports: self.transports(),
+            features: self.features(),
             admin: match self.one("admin", parse::admin) {
                 None => Some(default(admin_default, "admin")),
                 Some(Given { value: None, .. }) => None,
@@ -214,6 +226,17 @@ impl Reader<'_> {
         default: impl Fn() -> T,
     ) -> T {
         self.one(key, parse).map_or_else(default, |given| given.value)
+    }
+
+    /// Whether a switch is on; off unless given.
+    fn switch(&mut self, key: &str) -> bool {
+        self.value(key, parse::switch, || false)
+    }
+
+    /// A time in whole seconds.
+    fn seconds(&mut self, key: &str, range: &RangeInclusive<usize>, default: u64) -> Duration {
+        let secs = self.one(key, |text| parse::number(text, range));
+        Duration::from_secs(secs.map_or(default, |given| given.value as u64))
     }
 
     /// The realm with its users and secrets, and how many there are of either.

@@ -20,17 +20,27 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use turn::{Input, Now, Server};
 
+mod drain;
 mod inbox;
 mod listing;
 mod outlet;
+mod peers;
+mod reload;
 mod summary;
 
 pub use outlet::{Counts, Outlet};
+pub use peers::{PeerCounts, Peers};
+pub use reload::ReloadCounts;
 
 use crate::admin::Question;
 use crate::admin::metrics::{About, Snapshot};
+use crate::nonce_keys::NonceKeys;
+use crate::random::System;
+use crate::reload::Reloader;
 use crate::{clock, sys};
+use drain::Drain;
 use inbox::Inbox;
+use reload::Reloads;
 use summary::Summary;
 
 const WAKE: Token = Token(0);
@@ -67,6 +77,14 @@ impl Sleep {
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
+
+    /// TCP sockets towards peers, waited for here; at most this many connections.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn peers(&self, connections_max: usize) -> io::Result<Peers> {
+        Ok(Peers::new(self.poll.registry().try_clone()?, connections_max))
+    }
 }
 
 /// The control thread's state.
@@ -85,6 +103,32 @@ pub struct Driver {
     look_again: bool,
     /// A worker that is gone.
     ended_worker: Option<usize>,
+    reloads: Reloads,
+    nonce_keys: NonceKeys,
+    drain_timeout: Duration,
+    drain: Option<Drain>,
+}
+
+/// What a driver joins.
+pub struct Parts {
+    /// What it sleeps on.
+    pub sleep: Sleep,
+    /// Signals as a descriptor.
+    pub signals: OwnedFd,
+    /// Where the admin server's questions come out.
+    pub questions: Option<Receiver<Question>>,
+    /// The protocol.
+    pub server: Server,
+    /// The data plane.
+    pub outlet: Outlet,
+    /// What does not change.
+    pub about: About,
+    /// What reads the configuration again.
+    pub reloader: Reloader,
+    /// The keys of nonces, of which the server has the first ones.
+    pub nonce_keys: NonceKeys,
+    /// How long draining may take.
+    pub drain_timeout: Duration,
 }
 
 /// How a turn ended.
@@ -101,14 +145,8 @@ impl Driver {
     ///
     /// # Errors
     /// A descriptor cannot be waited for.
-    pub fn new(
-        sleep: Sleep,
-        signals: OwnedFd,
-        questions: Option<Receiver<Question>>,
-        server: Server,
-        outlet: Outlet,
-        about: About,
-    ) -> io::Result<Driver> {
+    pub fn new(parts: Parts) -> io::Result<Driver> {
+        let Parts { sleep, signals, outlet, .. } = parts;
         let registry = sleep.poll.registry();
         registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNAL, Interest::READABLE)?;
         if let Some(kernel) = &outlet.kernel {
@@ -116,19 +154,24 @@ impl Driver {
             registry.register(&mut SourceFd(&fd), KERNEL, Interest::READABLE)?;
         }
         let started = sys::monotonic();
+        let reloads = Reloads::new(Arc::new(parts.reloader), sleep.waker());
         Ok(Driver {
             sleep,
             signals,
-            questions,
-            server,
+            questions: parts.questions,
+            server: parts.server,
             outlet,
             inbox: Inbox::default(),
-            about: Arc::new(about),
+            about: Arc::new(parts.about),
             summary: Summary::new(started),
             started,
             next_tick: started,
             look_again: false,
             ended_worker: None,
+            reloads,
+            nonce_keys: parts.nonce_keys,
+            drain_timeout: parts.drain_timeout,
+            drain: None,
         })
     }
 
@@ -138,11 +181,15 @@ impl Driver {
     /// The control thread cannot sleep, or a worker has ended: whoever watches over the process
     /// should start it anew, rather than that some clients reach nobody.
     pub fn run(mut self) -> anyhow::Result<()> {
-        let mut events = Events::with_capacity(16);
+        let mut events = Events::with_capacity(64);
         loop {
             let turn = self.turn();
             if let Some(worker) = self.ended_worker {
                 bail!("worker {worker} has ended: its clients would reach nobody");
+            }
+            if self.drained(sys::monotonic()) {
+                self.outlet.stop();
+                return Ok(());
             }
             let timeout = match turn {
                 Turn::Busy => Duration::ZERO,
@@ -160,6 +207,7 @@ impl Driver {
                         return Ok(());
                     }
                     KERNEL => self.look_again = true,
+                    Token(peers::FIRST_TOKEN..) => self.outlet.peers.on_event(event),
                     _ => {}
                 }
             }
@@ -173,6 +221,8 @@ impl Driver {
             turn = Turn::Busy;
         }
         self.timers(clock::now());
+        self.tell_of_peers();
+        self.take_reload();
         if self.look_again && self.look_around() == Turn::Busy {
             turn = Turn::Busy;
         }
@@ -199,6 +249,14 @@ impl Driver {
         Turn::Busy
     }
 
+    /// What happened to TCP connections with peers. Each connection has few of them.
+    fn tell_of_peers(&mut self) {
+        self.outlet.peers.expire(sys::monotonic());
+        while let Some(news) = self.outlet.peers.next_news() {
+            self.server.handle(clock::now(), news.input(), &mut self.outlet);
+        }
+    }
+
     fn timers(&mut self, now: Now) {
         if self.server.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
             self.server.handle(now, Input::Timer, &mut self.outlet);
@@ -209,6 +267,10 @@ impl Driver {
                 let changes = kernel.tick(now.monotonic);
                 self.take_in(changes);
             }
+            if let Some(key) = self.nonce_keys.due(now.unix, &mut System) {
+                self.server.rotate_nonce_key(&key);
+                tracing::info!("another key makes the nonces now");
+            }
             let workers = self.outlet.plane.stats().workers;
             self.ended_worker = workers.iter().position(|worker| !worker.running);
             self.summary.tell(now.monotonic, &self.server, &mut self.outlet);
@@ -218,8 +280,9 @@ impl Driver {
     /// How long to sleep when nothing happens. mio rounds up to milliseconds, so a deadline has
     /// passed when it wakes.
     fn until_next(&self, now: Duration) -> Duration {
-        let next = self.server.deadline().map_or(self.next_tick, |at| at.min(self.next_tick));
-        next.saturating_sub(now)
+        let deadlines = [self.server.deadline(), self.outlet.peers.deadline()];
+        let next = deadlines.into_iter().flatten().min().unwrap_or(self.next_tick);
+        next.min(self.next_tick).saturating_sub(now)
     }
 
     fn answer(&mut self) -> Turn {
@@ -230,6 +293,9 @@ impl Driver {
             // Whoever asked may have gone: nothing is lost then.
             match question {
                 Question::Health(reply) => drop(reply.try_send(())),
+                Question::Ready(reply) => drop(reply.try_send(self.drain.is_none())),
+                Question::Reload(reply) => self.reloads.ask(Some(reply)),
+                Question::Drain(reply) => drop(reply.try_send(self.drain())),
                 Question::Metrics(reply) => drop(reply.try_send(Box::new(self.snapshot()))),
                 Question::Allocations { offset, limit, reply } => {
                     let now = clock::now().monotonic;
@@ -250,17 +316,24 @@ impl Driver {
             kernel: self.outlet.kernel.as_ref().map(|kernel| kernel.stats()),
             counts: self.outlet.counts,
             open_ports: self.outlet.open_ports(),
+            peers: self.outlet.peers.counts(),
+            reloads: self.reloads.counts,
+            draining: self.drain.is_some(),
         }
     }
 
-    /// Reads every signal that waits. SIGTERM and SIGINT end the relay. SIGHUP is kept for
-    /// reloading the configuration, which there is not yet: it must not end a relay by accident.
-    fn told_to_end(&self) -> bool {
+    /// Reads every signal that waits. SIGTERM and SIGINT end the relay, SIGHUP reloads, SIGUSR1
+    /// drains.
+    fn told_to_end(&mut self) -> bool {
         let mut end = false;
         while let Some(signal) = sys::next_signal(&self.signals) {
             match signal {
                 libc::SIGHUP => {
-                    tracing::warn!("SIGHUP: the configuration cannot be reloaded; restart instead");
+                    tracing::info!("SIGHUP: reading the configuration again");
+                    self.reloads.ask(None);
+                }
+                libc::SIGUSR1 => {
+                    self.drain();
                 }
                 other => {
                     let name = if other == libc::SIGINT { "SIGINT" } else { "SIGTERM" };

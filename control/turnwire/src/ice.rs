@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use dataplane::Transport;
 use serde_json::json;
 
 /// The URL of a server at `host`, which may end in a port.
@@ -10,10 +11,10 @@ use serde_json::json;
 /// What was given is no host: in words.
 pub fn url(host: &str) -> Result<String, String> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(url_of(SocketAddr::new(ip, crate::config::PORT)));
+        return Ok(udp_url(SocketAddr::new(ip, crate::config::PORT)));
     }
     if let Ok(address) = host.parse::<SocketAddr>() {
-        return Ok(url_of(address));
+        return Ok(udp_url(address));
     }
     let (name, port) = match host.split_once(':') {
         Some((name, port)) => (name, port.parse::<u16>().ok().filter(|&port| port != 0)),
@@ -28,9 +29,19 @@ pub fn url(host: &str) -> Result<String, String> {
     }
 }
 
-/// The URL of a server at this address (RFC 7065).
-pub fn url_of(address: SocketAddr) -> String {
-    format!("turn:{address}?transport=udp")
+/// The URL of a server that is reached at this address by this transport (RFC 7065).
+pub fn url_of(address: SocketAddr, transport: Transport) -> String {
+    match transport {
+        Transport::Udp => format!("turn:{address}?transport=udp"),
+        Transport::Tcp => format!("turn:{address}?transport=tcp"),
+        Transport::Tls => format!("turns:{address}?transport=tcp"),
+        Transport::Dtls => format!("turns:{address}?transport=udp"),
+    }
+}
+
+/// The URL of a server that is reached at this address by UDP.
+pub fn udp_url(address: SocketAddr) -> String {
+    url_of(address, Transport::Udp)
 }
 
 /// The block, ready to paste.

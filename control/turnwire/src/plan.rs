@@ -8,15 +8,28 @@ use turn::policy::Profile;
 use crate::config::Config;
 use crate::config::check::{listener_in_relay_ports, pair_externals};
 use crate::host::{Host, is_global};
-use crate::settings::{Given, Problem, Problems, Source};
+use crate::settings::{Problem, Problems, Source};
+
+mod listeners;
+
+pub use listeners::Discovery;
+use listeners::{Finder, Listeners};
 
 /// What `turnwire serve` will do.
 #[derive(Debug)]
 pub struct Plan {
     /// What was configured.
     pub config: Config,
-    /// Addresses to listen on.
+    /// Addresses to listen on by UDP.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on by TCP.
+    pub tcp_listen: Vec<SocketAddr>,
+    /// Addresses to listen on by TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The same by DTLS, unless the certificate's key is one that DTLS cannot use.
+    pub dtls_listen: Vec<SocketAddr>,
+    /// Pairs of addresses and ports for NAT behaviour discovery.
+    pub discovery: Vec<Discovery>,
     /// Relay addresses, all of this host.
     pub relay_ips: Vec<IpAddr>,
     /// Public addresses, each with the relay address behind it.
@@ -37,7 +50,14 @@ impl Plan {
         let mut problems = Vec::new();
         let mut notes = config.notes.clone();
         let relay_ips = relay_ips(&config, host, &mut notes, &mut problems);
-        let listen = listen(&config, host, &mut notes, &mut problems);
+        let mut finder = Finder {
+            config: &config,
+            host,
+            relay_ips: &relay_ips,
+            notes: &mut notes,
+            problems: &mut problems,
+        };
+        let Listeners { udp, tcp, tls, dtls, discovery } = finder.listeners();
         let externals = pair_externals(&config.externals, &relay_ips, &mut problems);
         let cores = cores(&config, host, &mut problems);
         listener_in_relay_ports(&config, &relay_ips, &mut problems);
@@ -45,7 +65,18 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let mut plan = Plan { config, listen, relay_ips, externals, cores, notes };
+        let mut plan = Plan {
+            config,
+            listen: udp,
+            tcp_listen: tcp,
+            tls_listen: tls,
+            dtls_listen: dtls,
+            discovery,
+            relay_ips,
+            externals,
+            cores,
+            notes,
+        };
         plan.note_reach();
         plan.note_sizes();
         Ok(plan)
@@ -149,28 +180,6 @@ fn addresses(host: &Host) -> String {
         host.addresses.iter().map(|address| address.ip.to_string()).collect();
     texts.dedup();
     texts.join(", ")
-}
-
-fn listen(
-    config: &Config,
-    host: &Host,
-    notes: &mut Vec<String>,
-    problems: &mut Vec<Problem>,
-) -> Vec<SocketAddr> {
-    let mut listen = Vec::new();
-    for given in config.listen_or_default() {
-        let Given { value, source } = given;
-        if (host.can_bind)(value.ip()) || host.has(value.ip()) {
-            listen.push(value);
-        } else if matches!(source, Source::Default(_)) {
-            notes.push(format!("not listening on {value}: this host has no such family"));
-        } else {
-            let has = addresses(host);
-            let message = format!("{} is not an address of this host, which has {has}", value.ip());
-            problems.push(Problem::new(&source, message));
-        }
-    }
-    listen
 }
 
 fn cores(config: &Config, host: &Host, problems: &mut Vec<Problem>) -> Vec<usize> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use dataplane::Dataplane;
+use dataplane::{Dataplane, Sessions};
 use mio::Waker;
 
 use crate::admin::{self, metrics::About};
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::driver::{Driver, Outlet, Parts, Sleep};
 use crate::host::Host;
+use crate::listening::Listening;
 use crate::nonce_keys::NonceKeys;
 use crate::plan::{Plan, ranges};
 use crate::random::System;
@@ -38,8 +39,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let host = Host::look().context("this host's addresses cannot be read")?;
     let mut plan = Plan::new(config, &host)?;
     // Before any thread starts: they inherit what is blocked here.
-    let signals = sys::signal_descriptor(&SIGNALS)
-        .context("signals cannot be taken")?;
+    let signals = sys::signal_descriptor(&SIGNALS).context("signals cannot be taken")?;
     let (descriptors, note) = descriptors::raise(plan.config.max_allocations.value);
     plan.notes.extend(note);
 
@@ -47,8 +47,9 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let waker = sleep.waker();
     let guest = guest(&mut plan)?;
     let plane = Dataplane::start(plane_config(&plan, descriptors), Arc::clone(&waker))?;
-    let listen = plane.listen_addresses().to_vec();
-    let tier = tier::choose(&plan, ports_of(&listen)).map_err(|wrong| anyhow!(wrong))?;
+    let listen = Listening::of(&plane);
+    let tier =
+        tier::choose(&plan, ports_of(plane.listen_addresses())).map_err(|wrong| anyhow!(wrong))?;
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);
@@ -57,22 +58,24 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
     }
     let about = about(&plan, &plane, &tier);
-    let services = services(&plane, admin);
+    let services = listen.addresses().chain(admin).collect();
     let nonce_keys = nonce_keys(&plan);
     let drain_timeout = plan.config.features.drain_timeout;
+    let peers = sleep.peers(plan.config.features.tcp_peers);
+    let peers = peers.context("the control thread cannot wait for peers")?;
+    let dtls = !plan.dtls_listen.is_empty();
     let parts = Parts {
         sleep,
         signals,
         questions,
         server: server(plan, &host, services, &nonce_keys),
-        outlet: Outlet::new(plane, tier.kernel),
+        outlet: Outlet::new(plane, tier.kernel, peers),
         about,
-        reloader: Reloader::new(args.clone(), settings, guest),
+        reloader: Reloader::new(args.clone(), settings, guest, dtls),
         nonce_keys,
         drain_timeout,
     };
-    let driver = Driver::new(parts)
-        .context("the control thread cannot wait for its events")?;
+    let driver = Driver::new(parts).context("the control thread cannot wait for its events")?;
     driver.run()?;
     tracing::info!("ended");
     Ok(())
@@ -95,7 +98,20 @@ fn plane_config(plan: &Plan, descriptors: usize) -> dataplane::Config {
         routes_max: plan.config.max_channels.value,
         ports_max: ports_max(plan).min(descriptors),
         ring_len: RING_LEN,
-        sessions: dataplane::Sessions::default(),
+        sessions: sessions(plan),
+    }
+}
+
+fn sessions(plan: &Plan) -> Sessions {
+    let transports = &plan.config.transports;
+    Sessions {
+        tcp_listen: plan.tcp_listen.clone(),
+        tls_listen: plan.tls_listen.clone(),
+        dtls_listen: plan.dtls_listen.clone(),
+        identity: transports.certificate.as_ref().map(|found| Arc::clone(&found.identity)),
+        proxy_sources: transports.proxies.iter().map(|given| given.value).collect(),
+        limits: transports.limits,
+        timers: transports.timers,
     }
 }
 
@@ -122,14 +138,6 @@ fn start_admin(plan: &Plan, waker: Arc<Waker>) -> anyhow::Result<Option<Admin>> 
         format!("{}: the admin server cannot listen on {}", given.source, given.value)
     })?;
     Ok(Some(started))
-}
-
-/// Every transport address of ours that is no peer.
-fn services(plane: &Dataplane, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let mut services = plane.listen_addresses().to_vec();
-    services.extend(plane.session_addresses().map(|(_, address)| address));
-    services.extend(admin);
-    services
 }
 
 fn nonce_keys(plan: &Plan) -> NonceKeys {
@@ -165,12 +173,12 @@ fn tell_workers(plane: &Dataplane) {
 }
 
 /// Logs what the relay does now.
-fn tell(plan: &Plan, listen: &[SocketAddr], admin: Option<SocketAddr>, tier: &Tier) {
+fn tell(plan: &Plan, listen: &Listening, admin: Option<SocketAddr>, tier: &Tier) {
     for note in &plan.notes {
         tracing::warn!("{note}");
     }
-    for address in listen {
-        tracing::info!(%address, "listening");
+    for (transport, address) in listen.iter() {
+        tracing::info!(%address, transport, "listening");
     }
     for &ip in &plan.relay_ips {
         let advertised = plan.advertised(ip);

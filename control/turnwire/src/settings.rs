@@ -25,6 +25,10 @@ pub enum Shape {
     Text,
     /// One whole number; in the file with or without quotes.
     Number,
+    /// On or off: a flag without a value, `true` or `false` in the file.
+    Switch,
+    /// One path, in the file relative to the file's own folder.
+    Path,
     /// Any number of texts: a repeated flag, a list (or one text) in the file.
     List,
     /// As `List`; a text may also hold several, separated by commas.
@@ -42,33 +46,64 @@ pub struct Key {
     pub shape: Shape,
     /// What a right value looks like.
     pub example: &'static str,
+    /// Whether a reload carries a change of it out; else it takes a restart.
+    pub live: bool,
 }
 
+/// A setting for which a change takes a restart.
 const fn key(name: &'static str, shape: Shape, example: &'static str) -> Key {
-    Key { name, shape, example }
+    Key { name, shape, example, live: false }
+}
+
+/// A setting that a reload can change.
+const fn live(name: &'static str, shape: Shape, example: &'static str) -> Key {
+    Key { name, shape, example, live: true }
 }
 
 /// Every setting there is.
 pub const KEYS: &[Key] = &[
     key("listen", Shape::List, "\"0.0.0.0:3478\""),
+    key("no-tcp", Shape::Switch, "true"),
+    live("cert", Shape::Path, "\"/etc/turnwire/cert.pem\""),
+    live("key", Shape::Path, "\"/etc/turnwire/key.pem\""),
+    key("tls-listen", Shape::List, "\"0.0.0.0:5349\""),
+    key("proxy-protocol-from", Shape::List, "\"10.0.0.0/24\""),
     key("relay-ip", Shape::List, "\"198.51.100.7\""),
     key("external-ip", Shape::List, "\"198.51.100.7=10.0.0.7\""),
     key("relay-ports", Shape::Text, "\"49152-65535\""),
     key("realm", Shape::Text, "\"example.org\""),
-    key("user", Shape::List, "\"NAME:PASSWORD\""),
-    key("user-file", Shape::Paths, "\"/etc/turnwire/users\""),
-    key("auth-secret", Shape::List, "\"SECRET\""),
-    key("auth-secret-file", Shape::Paths, "\"/etc/turnwire/auth-secret\""),
-    key("peer-policy", Shape::Text, "\"public\""),
-    key("allow-peer", Shape::List, "\"10.20.0.0/16\""),
-    key("deny-peer", Shape::List, "\"10.20.30.0/24\""),
+    live("user", Shape::List, "\"NAME:PASSWORD\""),
+    live("user-file", Shape::Paths, "\"/etc/turnwire/users\""),
+    live("auth-secret", Shape::List, "\"SECRET\""),
+    live("auth-secret-file", Shape::Paths, "\"/etc/turnwire/auth-secret\""),
+    live("oauth-key", Shape::List, "\"KID:BASE64\""),
+    live("oauth-key-file", Shape::Paths, "\"/etc/turnwire/oauth-keys\""),
+    key("oauth-server", Shape::Text, "\"auth.example.org\""),
+    live("nonce-key-file", Shape::Path, "\"/etc/turnwire/nonce-key\""),
+    key("nonce-rotation", Shape::Number, "86400"),
+    live("peer-policy", Shape::Text, "\"public\""),
+    live("allow-peer", Shape::List, "\"10.20.0.0/16\""),
+    live("deny-peer", Shape::List, "\"10.20.30.0/24\""),
+    key("tcp-relay", Shape::Switch, "true"),
+    key("mobility", Shape::Switch, "true"),
+    key("nat-discovery", Shape::List, "\"198.51.100.8:3479\""),
+    key("alternate-server", Shape::List, "\"198.51.100.9:3478\""),
+    key("alternate-domain", Shape::Text, "\"turn2.example.org\""),
+    key("redirect", Shape::Switch, "true"),
+    key("software", Shape::Text, "\"turnwire\""),
     key("xdp", Shape::Commas, "\"eth0\""),
     key("xdp-mode", Shape::Text, "\"auto\""),
     key("cores", Shape::Commas, "\"0,2-3\""),
     key("max-allocations", Shape::Number, "65536"),
     key("max-channels", Shape::Number, "65536"),
     key("user-quota", Shape::Number, "16"),
+    key("max-connections", Shape::Number, "16384"),
+    key("max-connections-per-ip", Shape::Number, "1024"),
+    key("handshake-timeout", Shape::Number, "10"),
+    key("idle-timeout", Shape::Number, "60"),
+    key("max-tcp-peers", Shape::Number, "4096"),
     key("allocation-lifetime", Shape::Number, "600"),
+    live("drain-timeout", Shape::Number, "3600"),
     key("admin", Shape::Text, "\"127.0.0.1:9641\""),
     key("log-format", Shape::Text, "\"text\""),
 ];
@@ -208,6 +243,30 @@ impl Settings {
         self.given.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// Gives every key that takes a restart the values that `running` has for it, and names those
+    /// whose values were others here.
+    pub fn keep_running(&mut self, running: &Settings) -> Vec<&'static str> {
+        let texts = |settings: &Settings, key: &str| -> Vec<String> {
+            settings.all(key).iter().map(|given| given.value.clone()).collect()
+        };
+        // Sockets for TLS are bound at the start, or not at all.
+        let tls = |settings: &Settings| settings.one("cert").is_some();
+        let tls_changed = tls(self) != tls(running);
+        let stays = |key: &&Key| !key.live || tls_changed && ["cert", "key"].contains(&key.name);
+        let mut changed = Vec::new();
+        for key in KEYS.iter().filter(stays) {
+            if texts(self, key.name) == texts(running, key.name) {
+                continue;
+            }
+            changed.push(key.name);
+            match running.given.get(key.name) {
+                Some(values) => drop(self.given.insert(key.name, values.clone())),
+                None => drop(self.given.remove(key.name)),
+            }
+        }
+        changed
+    }
+
     /// The last value of a key.
     pub fn one(&self, key: &str) -> Option<&Given<String>> {
         self.all(key).last()
@@ -229,7 +288,29 @@ mod tests {
         ] {
             assert_eq!(nearest_key(written), Some(meant), "{written}");
         }
-        assert_eq!(nearest_key("certificate"), None);
+        assert_eq!(nearest_key("zebra"), None);
+    }
+
+    #[test]
+    fn what_takes_a_restart_stays_as_it_runs_and_is_named() {
+        // given
+        let settings = |pairs: &[(&str, &str)]| {
+            let mut settings = Settings::default();
+            for (name, value) in pairs {
+                let key = find_key(name).expect("a key");
+                settings.add(key, (*value).into(), Source::Flag(key.name));
+            }
+            settings
+        };
+        let running = settings(&[("listen", "one"), ("realm", "a"), ("user", "a:b")]);
+        // when
+        let mut fresh = settings(&[("listen", "one"), ("user", "c:d"), ("xdp", "eth0")]);
+        let changed = fresh.keep_running(&running);
+        // then
+        assert_eq!(changed, ["realm", "xdp"]);
+        assert_eq!(fresh.one("realm").map(|given| given.value.as_str()), Some("a"));
+        assert_eq!(fresh.one("xdp"), None);
+        assert_eq!(fresh.one("user").map(|given| given.value.as_str()), Some("c:d"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as three read-only pages need, with a limit on everything a client can spend:
+//! As much HTTP/1.1 as a few small pages need, with a limit on everything a client can spend:
 //! bytes of its request, and time. One request for each connection.
 //!
 //! A general server would keep connections, and so threads and descriptors, for as long as
@@ -26,6 +26,8 @@ pub struct Request {
     pub path: String,
     /// What follows the question mark.
     pub query: String,
+    /// A page in a browser sent it: it has an Origin.
+    pub from_page: bool,
 }
 
 impl Request {
@@ -53,17 +55,25 @@ pub struct Response {
     pub content_type: &'static str,
     /// The body.
     pub body: String,
+    /// The method that a page is for.
+    pub allow: Option<&'static str>,
 }
 
 impl Response {
     /// A body of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Response {
-        Response { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+        let content_type = "text/plain; charset=utf-8";
+        Response { status, content_type, body: body.into(), allow: None }
+    }
+
+    /// The page is there, but for another method.
+    pub fn method(allow: &'static str) -> Response {
+        Response { allow: Some(allow), ..Response::text(405, format!("only {allow}\n")) }
     }
 
     /// A body of JSON.
     pub fn json(body: String) -> Response {
-        Response { status: 200, content_type: "application/json", body }
+        Response { status: 200, content_type: "application/json", body, allow: None }
     }
 }
 
@@ -117,7 +127,10 @@ fn parse(head: &[u8]) -> Result<Option<Request>, Response> {
         Ok(httparse::Status::Complete(_)) => {
             let target = parsed.path.unwrap_or("/");
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
+            let mut headers = parsed.headers.iter();
+            let from_page = headers.any(|header| header.name.eq_ignore_ascii_case("origin"));
             Ok(Some(Request {
+                from_page,
                 method: parsed.method.unwrap_or("").to_owned(),
                 path: path.to_owned(),
                 query: query.to_owned(),
@@ -130,14 +143,17 @@ fn parse(head: &[u8]) -> Result<Option<Request>, Response> {
 fn write_response(stream: &mut impl Write, response: &Response, with_body: bool) -> io::Result<()> {
     let reason = match response.status {
         200 => "OK",
+        202 => "Accepted",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         _ => "Service Unavailable",
     };
-    let allow = if response.status == 405 { "Allow: GET\r\n" } else { "" };
+    let allow = response.allow.map(|method| format!("Allow: {method}\r\n")).unwrap_or_default();
     let head = format!(
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}\
          Cache-Control: no-store\r\nConnection: close\r\n\r\n",
@@ -189,7 +205,7 @@ mod tests {
     #[test]
     fn a_response_tells_its_length_and_closes() {
         let mut written = Vec::new();
-        write_response(&mut written, &Response::text(405, "only GET\n"), true).expect("written");
+        write_response(&mut written, &Response::method("GET"), true).expect("written");
         assert_eq!(
             String::from_utf8(written).expect("text"),
             "HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=utf-8\r\n\

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::KernelSnapshot;
-use dataplane::stats::Snapshot as Plane;
+use dataplane::stats::{Snapshot as Plane, WorkerSnapshot};
 use turn::{Request, Stats};
 use wire::{Direction, Reason};
 
 use super::process::Process;
 use super::prometheus::Page;
-use crate::driver::Counts;
+use crate::driver::{Counts, PeerCounts, ReloadCounts};
+
+mod sessions;
 
 /// What stays the same while the process runs.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +48,22 @@ pub struct Snapshot {
     pub counts: Counts,
     /// Relay ports that are open.
     pub open_ports: usize,
+    /// TCP sockets towards peers.
+    pub peers: PeerCounts,
+    /// How reloads went.
+    pub reloads: ReloadCounts,
+    /// No new allocations are made.
+    pub draining: bool,
+}
+
+impl Snapshot {
+    /// The workers of one tier, `socket` or `session`, each with its number.
+    fn workers(&self, tier: &str) -> impl Iterator<Item = (usize, &WorkerSnapshot)> {
+        let session = tier == "session";
+        let is_session = |number: usize| self.plane.sessions.iter().any(|one| one.worker == number);
+        let all = self.plane.workers.iter().enumerate();
+        all.filter(move |(number, _)| is_session(*number) == session)
+    }
 }
 
 /// The page.
@@ -57,7 +75,10 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> String {
     gauges(&mut page, snapshot);
     protocol(&mut page, &snapshot.control);
     workers(&mut page, snapshot);
+    sessions::sessions(&mut page, snapshot);
+    sessions::peers(&mut page, snapshot);
     kernel(&mut page, snapshot);
+    operation(&mut page, snapshot);
     about(&mut page, snapshot);
     resources(&mut page, process);
     page.into_text()
@@ -67,8 +88,13 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> String {
 fn forwarded(page: &mut Page, snapshot: &Snapshot) {
     let mut rows = Vec::new();
     for direction in Direction::ALL {
-        let socket = snapshot.plane.forwarded(direction);
-        rows.push(("socket", direction, socket.packets, socket.bytes));
+        for tier in ["socket", "session"] {
+            let workers = snapshot.workers(tier).map(|(_, worker)| worker);
+            let traffic = workers.map(|worker| worker.forwarded[direction as usize]);
+            let (packets, bytes) = traffic
+                .fold((0, 0), |(packets, bytes), one| (packets + one.packets, bytes + one.bytes));
+            rows.push((tier, direction, packets, bytes));
+        }
         let (packets, bytes) = snapshot.kernel.as_ref().map_or((0, 0), |kernel| {
             let traffic = kernel.forwarded(direction);
             (traffic.packets, traffic.bytes)
@@ -81,7 +107,8 @@ fn forwarded(page: &mut Page, snapshot: &Snapshot) {
         rows.push(("control", direction, control.packets, control.bytes));
     }
     let help = "Datagrams relayed, by the tier that did it: xdp is the kernel program, socket the \
-                workers, control the control thread (Send and Data indications).";
+                workers, session the threads of TCP, TLS and DTLS clients, control the control \
+                thread.";
     let mut family = page.counter("turnwire_forwarded_packets_total", help);
     for (tier, direction, packets, _) in &rows {
         family.sample(&[("tier", tier), ("direction", direction.name())], packets);
@@ -98,8 +125,14 @@ fn refused(page: &mut Page, snapshot: &Snapshot) {
                 or the kernel's own stack; what the workers refuse is dropped.";
     let mut family = page.counter("turnwire_refused_packets_total", help);
     for &reason in Reason::ALL {
-        let labels = [("tier", "socket"), ("reason", reason.name())];
-        family.sample(&labels, snapshot.plane.refused(reason));
+        for tier in ["socket", "session"] {
+            let workers = snapshot.workers(tier);
+            let mut refused: u64 = workers.map(|(_, worker)| worker.refused(reason)).sum();
+            if tier == "socket" {
+                refused += snapshot.plane.refused_control[reason as usize];
+            }
+            family.sample(&[("tier", tier), ("reason", reason.name())], refused);
+        }
         if let Some(kernel) = &snapshot.kernel {
             let labels = [("tier", "xdp"), ("reason", reason.name())];
             family.sample(&labels, kernel.refused(reason));
@@ -114,7 +147,9 @@ fn per_core(page: &mut Page, snapshot: &Snapshot) {
     let help = "Datagrams relayed, by tier and core; the core of a worker that is not pinned is w \
                 with its number.";
     let mut family = page.counter("turnwire_core_forwarded_packets_total", help);
-    for (index, worker) in snapshot.plane.workers.iter().enumerate() {
+    let all = ["socket", "session"].into_iter();
+    let all = all.flat_map(|tier| snapshot.workers(tier).map(move |one| (tier, one)));
+    for (tier, (index, worker)) in all {
         let core = match snapshot.about.cores.get(index) {
             Some(Some(core)) => core.to_string(),
             _ => format!("w{index}"),
@@ -122,8 +157,7 @@ fn per_core(page: &mut Page, snapshot: &Snapshot) {
         for direction in Direction::ALL {
             let packets = worker.forwarded[direction as usize].packets;
             let direction = direction.name();
-            family
-                .sample(&[("tier", "socket"), ("core", &core), ("direction", direction)], packets);
+            family.sample(&[("tier", tier), ("core", &core), ("direction", direction)], packets);
         }
     }
     for (cpu, counters) in snapshot.kernel.iter().flat_map(|kernel| kernel.cpus.iter().enumerate())
@@ -200,6 +234,10 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
         .value(sum(|worker| worker.overflowed));
     page.counter("turnwire_icmp_errors_total", "ICMP errors that relay ports were told.")
         .value(sum(|worker| worker.icmp_errors));
+    let help = "ICMP errors by whether the client was told: not when they are too many.";
+    let mut family = page.counter("turnwire_icmp_errors_told_total", help);
+    family.sample(&[("result", "told")], sum(|worker| worker.icmp_told));
+    family.sample(&[("result", "withheld")], sum(|worker| worker.icmp_withheld));
     page.counter("turnwire_receive_errors_total", "Failures of receiving.")
         .value(sum(|worker| worker.receive_errors));
     page.counter("turnwire_wakeups_total", "Times a worker slept and was woken.")
@@ -257,6 +295,18 @@ fn attached(page: &mut Page, kernel: &KernelSnapshot) {
     counter("turnwire_xdp_clock_corrections_total", help, kernel.clock_corrections);
     let help = "VLANs that found no place in the program's table.";
     counter("turnwire_xdp_vlans_refused_total", help, kernel.vlans_refused);
+}
+
+/// What the operator asked for.
+fn operation(page: &mut Page, snapshot: &Snapshot) {
+    let reloads = &snapshot.reloads;
+    let mut family = page.counter("turnwire_reloads_total", "Reloads, by how they ended.");
+    family.sample(&[("result", "ok")], reloads.ok);
+    family.sample(&[("result", "failed")], reloads.failed);
+    let help = "Settings that were changed and wait for a restart, as of the last reload.";
+    page.gauge("turnwire_restart_needed_settings", help).value(reloads.restart_needed);
+    page.gauge("turnwire_draining", "1 while no new allocations are made.")
+        .value(u8::from(snapshot.draining));
 }
 
 fn about(page: &mut Page, snapshot: &Snapshot) {

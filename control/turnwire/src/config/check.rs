@@ -10,6 +10,8 @@ use crate::settings::{Given, Problem, Source};
 /// Checks `config` as a whole; every contradiction becomes a problem.
 pub(super) fn together(config: &Config, problems: &mut Vec<Problem>) {
     twice(&config.listen, problems);
+    twice(&config.transports.tls_listen, problems);
+    twice(&config.transports.proxies, problems);
     twice(&config.relay_ips, problems);
     twice(&config.allow_peers, problems);
     twice(&config.deny_peers, problems);
@@ -97,7 +99,8 @@ fn list(ips: &[IpAddr]) -> String {
 /// relay's, whoever came first.
 pub fn listener_in_relay_ports(config: &Config, relay_ips: &[IpAddr], problems: &mut Vec<Problem>) {
     let range = &config.relay_ports.value;
-    for given in &config.listen_or_default() {
+    let tls = config.transports.tls_listen.iter().chain(&config.features.nat_discovery);
+    for given in config.listen_or_default().iter().chain(tls) {
         let address = given.value;
         let shared = address.ip().is_unspecified() || relay_ips.contains(&address.ip());
         if shared && range.contains(&address.port()) {

@@ -14,6 +14,8 @@ use crate::settings::secrets::Secret;
 
 /// Linux's IFNAMSIZ without its ending zero.
 const INTERFACE_BYTES_MAX: usize = 15;
+/// The longest name that DNS has.
+const DOMAIN_BYTES_MAX: usize = 253;
 /// No machine numbers its cores higher.
 const CORE_MAX: usize = 8191;
 
@@ -168,6 +170,41 @@ pub fn cores(text: &str) -> Result<Vec<usize>, String> {
         return Err(wrong.to_owned());
     }
     Ok((low..=high).collect())
+}
+
+/// `true` or `false`.
+pub fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "is neither true nor false".to_owned())
+}
+
+/// An address of one host, with a port.
+pub fn one_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "is not ADDR:PORT, such as 198.51.100.8:3479 or [2001:db8::8]:3479")?;
+    if address.port() == 0 {
+        return Err("has no port; 0 stands for any".to_owned());
+    }
+    usable_ip(address.ip()).map(|_| address)
+}
+
+/// The name of a host, as in a certificate.
+pub fn domain(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !label.is_empty() && label.len() <= 63 && label.chars().all(good)
+    };
+    let good = text.len() <= DOMAIN_BYTES_MAX && text.split('.').all(label);
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "is not the name of a host, such as turn2.example.org".to_owned())
+}
+
+/// What SOFTWARE says (RFC 8489 section 14.14: fewer than 128 characters).
+pub fn software(text: &str) -> Result<String, String> {
+    let good =
+        !text.is_empty() && text.chars().count() < 128 && !text.chars().any(char::is_control);
+    good.then(|| text.to_owned())
+        .ok_or_else(|| "is not a text of 1 to 127 characters without controls".to_owned())
 }
 
 /// A whole number in `range`.

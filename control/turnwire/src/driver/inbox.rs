@@ -93,21 +93,27 @@ mod tests {
         // when
         for (port, bytes) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
             let (local, remote) = (address(3478), address(port));
-            let transport = dataplane::Transport::Udp;
+            let transport = dataplane::Transport::Tls;
             inbox.push(&Event::Client { worker: 1, transport, local, remote, bytes });
         }
+        let (local, remote) = (address(3478), address(4));
+        let transport = dataplane::Transport::Dtls;
+        inbox.push(&Event::Gone { worker: 1, transport, local, remote });
         // then
         let seen: Vec<(u16, Vec<u8>)> = inbox
             .inputs()
             .map(|input| match input {
                 Input::Client { client, origin, bytes } => {
                     assert_eq!((origin, client.local), (Origin(1), address(3478)));
+                    assert_eq!(client.transport, Transport::Tls);
                     (client.remote.port(), bytes.to_vec())
                 }
+                Input::Gone { client, .. } => (client.remote.port(), b"gone".to_vec()),
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(seen, [(1, b"one".to_vec()), (2, vec![]), (3, b"three".to_vec())]);
+        let expected = [(1, &b"one"[..]), (2, b""), (3, b"three"), (4, b"gone")];
+        assert_eq!(seen, expected.map(|(port, bytes)| (port, bytes.to_vec())));
         inbox.clear();
         assert_eq!(inbox.inputs().count(), 0);
     }

@@ -12,8 +12,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use dataplane::kernel::Kernel;
-use dataplane::{Dataplane, OpenPortError, PortId, Route};
+use dataplane::{Dataplane, OpenPortError, PortId, Route, Transport};
 use turn::{ChannelRoute, Client, Origin, Outbox, PeerConnection, PortRefusal, RouteRefusal};
+
+use super::peers::Peers;
 
 /// What the outbox counts, as its callers get no answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub struct Counts {
     pub ports_in_use: u64,
     /// Relay ports that could not be opened for want of something.
     pub ports_refused: u64,
-    /// Effects on relay ports that are not open.
+    /// Effects on relay ports, and on connections to peers, that are not open.
     pub unknown_port: u64,
 }
 
@@ -38,14 +40,16 @@ pub struct Outlet {
     pub counts: Counts,
     /// Why the last port was refused, until it is told.
     pub port_trouble: Option<String>,
+    /// TCP sockets towards peers.
+    pub peers: Peers,
     ports: HashMap<SocketAddr, PortId>,
 }
 
 impl Outlet {
     /// An outlet without open ports.
-    pub fn new(plane: Dataplane, kernel: Option<Kernel>) -> Outlet {
+    pub fn new(plane: Dataplane, kernel: Option<Kernel>, peers: Peers) -> Outlet {
         let (counts, ports) = (Counts::default(), HashMap::new());
-        Outlet { plane, kernel, counts, port_trouble: None, ports }
+        Outlet { plane, kernel, counts, port_trouble: None, peers, ports }
     }
 
     /// The data plane's words for a route. `None` if its relay port is not open.
@@ -84,15 +88,13 @@ impl Outbox for Outlet {
     fn open_port(
         &mut self,
         relay: SocketAddr,
-        _: &Client,
+        client: &Client,
         origin: Origin,
     ) -> Result<(), PortRefusal> {
         match self.plane.open_port(origin.0.into(), relay) {
             Ok(port) => {
                 self.ports.insert(relay, port);
-                if let Some(kernel) = &mut self.kernel {
-                    kernel.open_port(relay);
-                }
+                self.open_in_kernel(relay, client);
                 Ok(())
             }
             Err(OpenPortError::InUse) => {
@@ -118,8 +120,16 @@ impl Outbox for Outlet {
         self.plane.close_port(port);
     }
 
-    /// Any worker forwards for a UDP client, whichever has the port.
-    fn move_port(&mut self, _: SocketAddr, _: &Client, _: Origin) -> Result<(), PortRefusal> {
+    /// The socket stays with the thread that has it. Workers share their table, so they forward for
+    /// a UDP client wherever its port is; a client of a session thread that has moved to another
+    /// one is served by the control thread.
+    fn move_port(
+        &mut self,
+        relay: SocketAddr,
+        client: &Client,
+        _: Origin,
+    ) -> Result<(), PortRefusal> {
+        self.open_in_kernel(relay, client);
         Ok(())
     }
 
@@ -129,7 +139,8 @@ impl Outbox for Outlet {
             return Err(RouteRefusal);
         };
         self.plane.add_route(&route).map_err(|_| RouteRefusal)?;
-        if let Some(kernel) = &mut self.kernel
+        if route.transport == Transport::Udp
+            && let Some(kernel) = &mut self.kernel
             && kernel.add_route(&route).is_err()
         {
             self.counts.kernel_refused += 1;
@@ -142,7 +153,9 @@ impl Outbox for Outlet {
             self.counts.unknown_port += 1;
             return;
         };
-        if let Some(kernel) = &mut self.kernel {
+        if route.transport == Transport::Udp
+            && let Some(kernel) = &mut self.kernel
+        {
             kernel.remove_route(&route);
         }
         self.plane.remove_route(&route);
@@ -161,36 +174,66 @@ impl Outbox for Outlet {
         }
     }
 
-    /// Every client is a UDP client here: nothing of it can be ended.
-    fn close_client(&mut self, _: &Client, _: Origin) {}
-
-    /// The server is configured to give no TCP allocations.
-    fn open_listener(&mut self, _: SocketAddr, _: &Client, _: Origin) -> Result<(), PortRefusal> {
-        Err(PortRefusal::Exhausted)
+    fn close_client(&mut self, client: &Client, origin: Origin) {
+        self.plane.close_client(origin.0.into(), plane_client(client));
     }
 
-    fn close_listener(&mut self, _: SocketAddr) {
-        self.counts.unknown_port += 1;
+    fn open_listener(
+        &mut self,
+        relay: SocketAddr,
+        _: &Client,
+        _: Origin,
+    ) -> Result<(), PortRefusal> {
+        self.peers.open_listener(relay).inspect_err(|refusal| match refusal {
+            PortRefusal::InUse => self.counts.ports_in_use += 1,
+            PortRefusal::Exhausted => self.counts.ports_refused += 1,
+        })
     }
 
-    fn connect(&mut self, _: PeerConnection, _: SocketAddr, _: SocketAddr) {
-        self.counts.unknown_port += 1;
+    fn close_listener(&mut self, relay: SocketAddr) {
+        self.counts.unknown_port += u64::from(!self.peers.close_listener(relay));
     }
 
-    fn splice(&mut self, _: PeerConnection, _: &Client, _: Origin) {
-        self.counts.unknown_port += 1;
+    fn connect(&mut self, id: PeerConnection, relay: SocketAddr, peer: SocketAddr) {
+        self.peers.connect(id, relay, peer);
     }
 
-    fn close_peer_connection(&mut self, _: PeerConnection) {
-        self.counts.unknown_port += 1;
+    fn splice(&mut self, id: PeerConnection, client: &Client, origin: Origin) {
+        match self.peers.take(id) {
+            Some(peer) => self.plane.splice(origin.0.into(), plane_client(client), peer),
+            // It ended a moment ago, and the server has yet to hear of it.
+            None => self.plane.close_client(origin.0.into(), plane_client(client)),
+        }
+    }
+
+    fn close_peer_connection(&mut self, id: PeerConnection) {
+        self.counts.unknown_port += u64::from(!self.peers.close(id));
     }
 }
 
-fn transport(transport: turn::Transport) -> dataplane::Transport {
-    match transport {
-        turn::Transport::Udp => dataplane::Transport::Udp,
-        turn::Transport::Tcp => dataplane::Transport::Tcp,
-        turn::Transport::Tls => dataplane::Transport::Tls,
-        turn::Transport::Dtls => dataplane::Transport::Dtls,
+impl Outlet {
+    /// The program only serves UDP clients.
+    fn open_in_kernel(&mut self, relay: SocketAddr, client: &Client) {
+        if client.transport == turn::Transport::Udp
+            && let Some(kernel) = &mut self.kernel
+        {
+            kernel.open_port(relay);
+        }
     }
+}
+
+/// The data plane's word for a transport.
+fn transport(of: turn::Transport) -> Transport {
+    match of {
+        turn::Transport::Udp => Transport::Udp,
+        turn::Transport::Tcp => Transport::Tcp,
+        turn::Transport::Tls => Transport::Tls,
+        turn::Transport::Dtls => Transport::Dtls,
+    }
+}
+
+/// The data plane's words for a client.
+fn plane_client(client: &Client) -> dataplane::Client {
+    let Client { remote, local, transport: of } = *client;
+    dataplane::Client { transport: transport(of), local, remote }
 }

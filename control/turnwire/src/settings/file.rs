@@ -107,11 +107,13 @@ impl Reader<'_> {
     fn value(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>) {
         let source = self.source(key.name, value.span().start);
         let text = match (key.shape, value.get_ref()) {
-            (_, DeValue::String(text)) => text.clone().into_owned(),
+            (shape, DeValue::String(text)) if shape != Shape::Switch => text.clone().into_owned(),
             (Shape::Number | Shape::Commas, DeValue::Integer(number)) => number.to_string(),
+            (Shape::Switch, DeValue::Boolean(on)) => on.to_string(),
             (shape, other) => {
                 let wanted = match shape {
-                    Shape::Text => "one text in quotes",
+                    Shape::Text | Shape::Path => "one text in quotes",
+                    Shape::Switch => "true or false",
                     Shape::Number => "one whole number",
                     Shape::List | Shape::Commas | Shape::Paths => "a list of texts in quotes",
                 };
@@ -121,7 +123,8 @@ impl Reader<'_> {
                 return;
             }
         };
-        let text = if key.shape == Shape::Paths { self.beside(&text) } else { text };
+        let is_path = matches!(key.shape, Shape::Path | Shape::Paths);
+        let text = if is_path { self.beside(&text) } else { text };
         self.settings.add(key, text, source);
     }
 
@@ -193,8 +196,12 @@ mod tests {
                 "turnwire.toml:1: user: the list is empty; give \"NAME:PASSWORD\" or leave it out",
             ),
             (
-                "[tls]\nport = 1\n",
-                "turnwire.toml:1: tls: there are no sections; write the keys at the top of the \
+                "no-tcp = \"yes\"\n",
+                "turnwire.toml:1: no-tcp: wants true or false, such as true, not a text",
+            ),
+            (
+                "[interfaces]\nport = 1\n",
+                "turnwire.toml:1: interfaces: there are no sections; write the keys at the top of the \
                  file",
             ),
         ] {

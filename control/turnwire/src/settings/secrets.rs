@@ -1,8 +1,8 @@
 //! Secrets from places that no process list shows: the environment, and files of their own.
 //!
-//! `TURNWIRE_USER` and `TURNWIRE_AUTH_SECRET` stand for `--user` and `--auth-secret`, several
-//! separated by newlines. `--user-file` and `--auth-secret-file` name files with one entry on
-//! each line, where empty lines and lines that start with `#` are skipped; their entries add to
+//! `TURNWIRE_USER`, `TURNWIRE_AUTH_SECRET` and `TURNWIRE_OAUTH_KEY` stand for `--user`,
+//! `--auth-secret` and `--oauth-key`, several separated by newlines. `--user-file` and the like name
+//! files with one entry on each line, where empty lines and lines that start with `#` are skipped; their entries add to
 //! those given otherwise.
 
 use std::fmt;
@@ -13,8 +13,11 @@ use std::sync::Arc;
 use super::{Given, Problem, Settings, Source, find_key};
 
 /// The environment variables, with the key that each stands for.
-pub const VARIABLES: [(&str, &str); 2] =
-    [("TURNWIRE_USER", "user"), ("TURNWIRE_AUTH_SECRET", "auth-secret")];
+pub const VARIABLES: [(&str, &str); 3] = [
+    ("TURNWIRE_USER", "user"),
+    ("TURNWIRE_AUTH_SECRET", "auth-secret"),
+    ("TURNWIRE_OAUTH_KEY", "oauth-key"),
+];
 
 /// A text that never appears in a log, a message or a debug print.
 #[derive(Clone, PartialEq, Eq)]

@@ -20,7 +20,7 @@ fn on_port(port: u16) -> std::process::Command {
 }
 
 #[test]
-fn sigterm_and_sigint_end_cleanly_and_sighup_does_not_end() {
+fn sigterm_and_sigint_end_cleanly_and_sighup_does_not() {
     for signal in ["TERM", "INT"] {
         // given a relay with something open
         let mut relay = Relay::start();

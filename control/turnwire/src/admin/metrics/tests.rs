@@ -31,7 +31,8 @@ fn snapshot() -> Snapshot {
     workers[1].refused[1][Reason::RingFull as usize] = 6;
     let mut control = Stats::default();
     control.requests[Request::Allocate as usize] = 9;
-    control.errors[1] = 8;
+    let unauthenticated = Stats::CODES.iter().position(|code| code.value() == 401);
+    control.errors[unauthenticated.expect("a code that is counted")] = 8;
     control.refused[turn::Reason::PeerForbidden] = 3;
     control.allocations = 2;
     control.channels = 4;
@@ -47,9 +48,18 @@ fn snapshot() -> Snapshot {
         about: Arc::new(about),
         uptime: Duration::from_millis(1500),
         control,
-        plane: Plane { workers, refused_control: [0; Reason::COUNT], routes: 4, table_size: 4096 },
+        plane: Plane {
+            workers,
+            sessions: Vec::new(),
+            refused_control: [0; Reason::COUNT],
+            routes: 4,
+            table_size: 4096,
+        },
         kernel: None,
         counts: Counts::default(),
+        peers: PeerCounts { accepted: 3, ..PeerCounts::default() },
+        reloads: ReloadCounts { ok: 2, failed: 1, restart_needed: 0 },
+        draining: true,
         open_ports: 2,
     }
 }
@@ -75,6 +85,10 @@ fn the_page_says_what_an_operator_looks_for_first() {
         r#"turnwire_xdp_interface_info{interface="eth\"0",mode="native"} 1"#,
         r#"turnwire_build_info{version="0.1.0",tier="socket"} 1"#,
         "turnwire_allocations 2",
+        r#"turnwire_reloads_total{result="failed"} 1"#,
+        "turnwire_draining 1",
+        r#"turnwire_tcp_peers_total{result="accepted"} 3"#,
+        r#"turnwire_connections{transport="tls"} 0"#,
         "turnwire_channels 4",
         "turnwire_map_memory_bytes 0",
         "turnwire_uptime_seconds 1.500",
