@@ -1,5 +1,5 @@
-//! The packet memory of a worker: a fixed number of buffers that datagrams come in by and leave
-//! from, without a copy.
+//! The packet memory of a worker: a fixed number of rooms that datagrams come in by and leave from,
+//! without a copy.
 //!
 //! ```text
 //!             start                     start + size
@@ -7,9 +7,14 @@
 //!   |                             | payload as received | older bytes          |
 //!   |                      | chan | payload, wrapped    |    (never sent)      |   prepend
 //!   |                             | hdr | data | padding                       |   narrow
+//!   |                             | one | two | three | older bytes            |   merged (GRO)
 //! ```
 //!
-//! Buffers are reused for as long as the worker lives, so bytes of older datagrams lie behind the
+//! A message from the kernel fills one room. It is one datagram, or several of one size and one
+//! sender that the kernel has merged; the last may be shorter. Datagrams behind the first have no
+//! room in front of them: a header for such a one is kept beside it, and the kernel gathers the two.
+//!
+//! Rooms are used again for as long as the worker lives, so bytes of older datagrams lie behind the
 //! newer ones. Nothing outside `start..start + size` is ever handed to a socket, and `size` only
 //! ever comes from the kernel's count of received bytes, or from bytes written here.
 
@@ -19,8 +24,11 @@ use wire::Reason;
 /// Bytes free in front of every received payload: a ChannelData header, kept to a cache line.
 pub const HEADROOM: usize = 64;
 
-/// Most datagrams that one system call moves.
+/// Most messages that one system call moves.
 pub const BATCH_MAX: usize = 64;
+
+/// Most datagrams that the kernel merges in one message: its UDP_MAX_SEGMENTS.
+pub const SEGMENTS_MAX: usize = 128;
 
 /// The longest UDP payload that a header's length field can state.
 pub const DATAGRAM_MAX: usize = 65_535;
@@ -97,7 +105,7 @@ pub struct Marks {
 }
 
 /// How a datagram leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
     /// The socket that sends it.
     pub by: SocketId,
@@ -122,36 +130,53 @@ pub enum Outcome {
     Refused(Reason),
 }
 
+/// What came in one room.
 #[derive(Clone, Copy)]
-struct Parcel {
-    start: usize,
-    size: usize,
+struct Message {
+    by: SocketId,
     arrival: Arrival,
-    departure: Option<Departure>,
-    outcome: Outcome,
 }
 
-/// Datagrams of one batch, in buffers that are allocated once.
+/// A datagram.
+#[derive(Clone, Copy)]
+struct Parcel {
+    /// The message that it came in.
+    message: u32,
+    /// The first byte that nobody else needs.
+    floor: u32,
+    start: u32,
+    size: u32,
+    /// In front of the payload, where there was no room for it.
+    header: Option<[u8; 4]>,
+    outcome: Outcome,
+    departure: Option<Departure>,
+}
+
+/// Datagrams of one batch, in rooms that are allocated once.
 pub struct Batch {
     memory: Box<[u8]>,
     room: usize,
+    messages: Vec<Message>,
     parcels: Vec<Parcel>,
     capacity: usize,
 }
 
 impl Batch {
-    /// A batch of `capacity` datagrams (1 to [`BATCH_MAX`]) of up to `room` bytes each.
+    /// A batch of `capacity` rooms (1 to [`BATCH_MAX`]) of `room` bytes each. A link that lets the
+    /// kernel merge datagrams needs rooms of [`DATAGRAM_MAX`] bytes.
     ///
-    /// Memory that no datagram ever reached is never touched, so full-size buffers cost a process
-    /// only what its traffic uses.
+    /// Memory that no datagram ever reached is never touched, so full-size rooms cost a process
+    /// only what its traffic uses: at most 4.2 MB of payload and 1 MB of notes on it.
     pub fn new(capacity: usize, room: usize) -> Self {
         let capacity = capacity.clamp(1, BATCH_MAX);
         let room = room.clamp(1, DATAGRAM_MAX);
         let memory = vec![0; capacity * stride(room)].into_boxed_slice();
-        Self { memory, room, parcels: Vec::with_capacity(capacity), capacity }
+        let messages = Vec::with_capacity(capacity);
+        let parcels = Vec::with_capacity(capacity * SEGMENTS_MAX);
+        Self { memory, room, messages, parcels, capacity }
     }
 
-    /// Most datagrams it holds.
+    /// Most messages it holds.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -161,84 +186,157 @@ impl Batch {
         self.parcels.len()
     }
 
+    /// Messages that they came in.
+    pub fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
     /// True when it holds none.
     pub fn is_empty(&self) -> bool {
         self.parcels.is_empty()
     }
 
-    /// True when no further datagram fits.
+    /// True when no further message fits.
     pub fn is_full(&self) -> bool {
-        self.len() == self.capacity
+        self.messages.len() == self.capacity
     }
 
     /// Forgets all datagrams; their bytes stay behind and are never sent.
     pub fn clear(&mut self) {
+        self.messages.clear();
         self.parcels.clear();
     }
 
-    /// All packet memory, with where each buffer lies in it: for a link that receives into it.
+    /// All packet memory, with where each free room lies in it: for a link that receives into it.
     pub(crate) fn rooms(&mut self) -> (&mut [u8], Rooms) {
-        let rooms = Rooms { stride: stride(self.room), room: self.room, count: self.capacity };
-        (&mut self.memory, rooms)
+        let first = self.messages.len();
+        let (stride, room) = (stride(self.room), self.room);
+        (&mut self.memory, Rooms { stride, room, first, count: self.capacity - first })
     }
 
-    /// Takes note of a datagram of `size` bytes that a link wrote into the next buffer's room.
-    pub(crate) fn note(&mut self, size: usize, arrival: Arrival) {
+    /// Takes note of a message of `size` bytes from the socket `by` that a link wrote into the first
+    /// free room. `segment`: the size of the datagrams that it was merged from.
+    pub(crate) fn note(
+        &mut self,
+        by: SocketId,
+        size: usize,
+        segment: Option<usize>,
+        arrival: Arrival,
+    ) {
         assert!(
             !self.is_full() && size <= self.room,
             "a link never receives more than it was lent"
         );
-        let start = self.len() * stride(self.room) + HEADROOM;
-        let outcome = Outcome::Unsent;
-        self.parcels.push(Parcel { start, size, arrival, departure: None, outcome });
+        let message = self.messages.len() as u32;
+        let floor = self.messages.len() * stride(self.room);
+        let first = floor + HEADROOM;
+        self.messages.push(Message { by, arrival });
+        let mut parcel = Parcel {
+            message,
+            floor: floor as u32,
+            start: first as u32,
+            size: size as u32,
+            header: None,
+            outcome: Outcome::Unsent,
+            departure: None,
+        };
+        // a segment of no bytes, or too many of them, is nothing that the kernel makes
+        let segment = segment.filter(|&segment| size.div_ceil(segment.max(1)) <= SEGMENTS_MAX);
+        let Some(segment) = segment.filter(|&segment| segment > 0 && segment < size) else {
+            self.parcels.push(parcel);
+            return;
+        };
+        let mut offset = 0;
+        while offset < size {
+            parcel.start = (first + offset) as u32;
+            parcel.size = segment.min(size - offset) as u32;
+            self.parcels.push(parcel);
+            offset += segment;
+            parcel.floor = (first + offset) as u32;
+        }
     }
 
     /// Copies a datagram in. False when the batch is full or the datagram too long.
     pub fn push(&mut self, bytes: &[u8], arrival: Arrival) -> bool {
+        self.push_from(SocketId::listener(0), bytes, None, arrival)
+    }
+
+    /// Copies a message in that came by the socket `by`, merged from datagrams of `segment` bytes.
+    /// False when the batch is full or the message too long.
+    pub fn push_from(
+        &mut self,
+        by: SocketId,
+        bytes: &[u8],
+        segment: Option<usize>,
+        arrival: Arrival,
+    ) -> bool {
         if self.is_full() || bytes.len() > self.room {
             return false;
         }
-        let start = self.len() * stride(self.room) + HEADROOM;
+        let start = self.messages.len() * stride(self.room) + HEADROOM;
         self.memory[start..start + bytes.len()].copy_from_slice(bytes);
-        self.note(bytes.len(), arrival);
+        self.note(by, bytes.len(), segment, arrival);
         true
     }
 
     /// Where datagram `index` came from, and how.
     pub fn arrival(&self, index: usize) -> &Arrival {
-        &self.parcels[index].arrival
+        &self.messages[self.parcels[index].message as usize].arrival
     }
 
-    /// The payload of datagram `index`, as it is now.
+    /// The socket that datagram `index` came in by.
+    pub fn by(&self, index: usize) -> SocketId {
+        self.messages[self.parcels[index].message as usize].by
+    }
+
+    /// The payload of datagram `index`, as it is now, but for a header that is kept beside it.
     pub fn payload(&self, index: usize) -> &[u8] {
         let parcel = &self.parcels[index];
-        &self.memory[parcel.start..parcel.start + parcel.size]
+        let start = parcel.start as usize;
+        &self.memory[start..start + parcel.size as usize]
+    }
+
+    /// What is sent of datagram `index`, in one or two pieces; the first may be empty.
+    pub fn pieces(&self, index: usize) -> [&[u8]; 2] {
+        let header = self.parcels[index].header.as_ref().map_or(&[][..], |header| &header[..]);
+        [header, self.payload(index)]
+    }
+
+    /// Bytes that are sent of datagram `index`.
+    pub fn size(&self, index: usize) -> usize {
+        let parcel = &self.parcels[index];
+        parcel.size as usize + parcel.header.map_or(0, |header| header.len())
     }
 
     /// Keeps `size` bytes of the payload from `skip` on. Refuses, changing nothing, to keep bytes
-    /// that are not there.
+    /// that are not there, or to cut off a header that is kept beside them.
     pub fn narrow(&mut self, index: usize, skip: usize, size: usize) -> bool {
         let parcel = &mut self.parcels[index];
-        let fits = skip.checked_add(size).is_some_and(|end| end <= parcel.size);
+        let end = skip.checked_add(size);
+        let fits = parcel.header.is_none() && end.is_some_and(|end| end <= parcel.size as usize);
         if fits {
-            parcel.start += skip;
-            parcel.size = size;
+            parcel.start += skip as u32;
+            parcel.size = size as u32;
         }
         fits
     }
 
-    /// Puts `header` in front of the payload. Refuses, changing nothing, when the room in front is
-    /// used up.
+    /// Puts `header` in front of the payload: into the room in front of it, or, once, beside it.
+    /// Refuses, changing nothing, when both are used up.
     pub fn prepend(&mut self, index: usize, header: [u8; 4]) -> bool {
-        let first = index * stride(self.room);
         let parcel = &mut self.parcels[index];
-        let fits = parcel.start - first >= header.len();
-        if fits {
-            parcel.start -= header.len();
-            parcel.size += header.len();
-            self.memory[parcel.start..parcel.start + header.len()].copy_from_slice(&header);
+        if parcel.header.is_some() {
+            return false;
         }
-        fits
+        if parcel.start - parcel.floor < header.len() as u32 {
+            parcel.header = Some(header);
+            return true;
+        }
+        parcel.start -= header.len() as u32;
+        parcel.size += header.len() as u32;
+        let start = parcel.start as usize;
+        self.memory[start..start + header.len()].copy_from_slice(&header);
+        true
     }
 
     /// Marks datagram `index` for sending.
@@ -262,19 +360,21 @@ impl Batch {
     }
 }
 
-/// Where the buffers lie in a batch's memory.
+/// Where the free rooms lie in a batch's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rooms {
-    /// From one buffer to the next, bytes.
+    /// From one room to the next, bytes.
     pub(crate) stride: usize,
     /// Bytes that may be written at each room.
     pub(crate) room: usize,
-    /// How many buffers.
+    /// The first that is free.
+    pub(crate) first: usize,
+    /// How many are.
     pub(crate) count: usize,
 }
 
-/// From one buffer to the next: whole cache lines, and an odd number of them, so that the first
-/// lines of all buffers do not compete for the same sets of the cache.
+/// From one room to the next: whole cache lines, and an odd number of them, so that the first
+/// lines of all rooms do not compete for the same sets of the cache.
 const fn stride(room: usize) -> usize {
     let lines = (HEADROOM + room).div_ceil(64);
     (lines | 1) * 64
@@ -301,14 +401,53 @@ mod tests {
     }
 
     #[test]
-    fn headers_beyond_the_headroom_are_refused() {
+    fn headers_beyond_the_headroom_go_beside_the_payload_and_then_nowhere() {
         let mut batch = Batch::new(2, 100);
         assert!(batch.push(b"first", arrival()) && batch.push(b"x", arrival()));
         for _ in 0..HEADROOM / 4 {
             assert!(batch.prepend(1, [7; 4]));
         }
-        assert!(!batch.prepend(1, [8; 4]));
+        assert!(batch.prepend(1, [8; 4]));
+        assert_eq!((batch.pieces(1)[0], batch.size(1)), (&[8; 4][..], HEADROOM + 5));
+        assert!(!batch.prepend(1, [9; 4]) && !batch.narrow(1, 0, 1));
         assert_eq!(batch.payload(0), b"first");
+    }
+
+    #[test]
+    fn a_merged_message_is_split_into_its_datagrams_and_none_writes_over_another() {
+        let (mut batch, by) = (Batch::new(2, 100), SocketId::port(5));
+        assert!(batch.push_from(by, b"aaaabbbbccccd", Some(4), arrival()));
+        assert!(batch.push_from(SocketId::port(6), b"alone", Some(5), arrival()));
+        assert_eq!((batch.len(), batch.messages(), batch.is_full()), (5, 2, true));
+        for (index, letter) in [b"aaaa", b"bbbb", b"cccc"].into_iter().enumerate() {
+            assert_eq!((batch.payload(index), batch.by(index)), (&letter[..], by));
+            assert!(batch.prepend(index, [b'0' + index as u8; 4]));
+        }
+        assert!(batch.narrow(3, 0, 1) && batch.prepend(3, *b"last"));
+        assert_eq!(batch.pieces(0), [&b""[..], b"0000aaaa"]);
+        assert_eq!(batch.pieces(1), [&b"1111"[..], b"bbbb"]);
+        assert_eq!(batch.pieces(2), [&b"2222"[..], b"cccc"]);
+        assert_eq!(batch.pieces(3), [&b"last"[..], b"d"]);
+        assert_eq!((batch.payload(4), batch.by(4)), (&b"alone"[..], SocketId::port(6)));
+        // what was cut off a datagram's front is room for its new header
+        batch.clear();
+        assert!(batch.push_from(by, b"hdr1datahdr2more", Some(8), arrival()));
+        assert!(batch.narrow(1, 4, 4) && batch.prepend(1, *b"HDR3"));
+        assert_eq!(batch.pieces(1), [&b""[..], b"HDR3more"]);
+        assert_eq!(batch.payload(0), b"hdr1data");
+    }
+
+    #[test]
+    fn segments_that_cannot_be_leave_the_message_whole() {
+        let mut batch = Batch::new(64, 1000);
+        for segment in [0, 1, 7, 1000, 1001] {
+            batch.clear();
+            assert!(batch.push_from(SocketId::port(0), &[1; 1000], Some(segment), arrival()));
+            assert_eq!(batch.len(), 1, "{segment}");
+        }
+        batch.clear();
+        assert!(batch.push_from(SocketId::port(0), &[1; 1000], Some(8), arrival()));
+        assert_eq!(batch.len(), 125);
     }
 
     #[test]

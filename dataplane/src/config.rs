@@ -1,5 +1,6 @@
 //! What a data plane is started with, and why it may not start.
 
+use crate::link::Offload;
 use crate::link::socket::BufferSizes;
 use crate::session::{Identity, IdentityError};
 use ipnet::IpNet;
@@ -136,6 +137,9 @@ pub struct Tuning {
     pub batch_len: usize,
     /// Longest payload that is received whole, bytes; longer ones are refused as truncated.
     pub datagram_max: usize,
+    /// What the kernel is asked to do for many datagrams at once. It merges what it receives only
+    /// where `datagram_max` is as long as any datagram.
+    pub offload: Offload,
 }
 
 impl Default for Tuning {
@@ -149,6 +153,7 @@ impl Default for Tuning {
             relay: sizes(512 << 10),
             batch_len: crate::batch::BATCH_MAX,
             datagram_max: crate::batch::DATAGRAM_MAX,
+            offload: Offload { receive: true, send: true },
         }
     }
 }

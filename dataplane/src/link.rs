@@ -37,12 +37,12 @@ pub trait Link {
     /// True when [`receive`](Self::receive) may find something without waiting.
     fn is_ready(&self) -> bool;
 
-    /// Fills the empty `batch` from one of the sockets that are ready, each in its turn, and says
-    /// which. An empty batch means that this socket had nothing after all.
+    /// Adds to `batch`, which is not full, what one of the sockets that are ready has, each in its
+    /// turn, and says which. Nothing added means that this socket had nothing after all.
     fn receive(&mut self, batch: &mut Batch) -> Option<SocketId>;
 
     /// Sends every datagram of the batch that has a departure and settles its outcome. Datagrams
-    /// of one socket keep their order.
+    /// from one socket to one destination keep their order.
     fn send(&mut self, batch: &mut Batch);
 
     /// The next ICMP error that a relay port was told, oldest first. A link keeps a bounded number
@@ -80,4 +80,18 @@ pub struct Oddities {
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     pub overflowed: u64,
+    /// Messages that the kernel took; each is one datagram, or several of one size to one
+    /// destination.
+    pub messages_sent: u64,
+    /// Messages of several datagrams that the kernel refused; they were sent one by one.
+    pub segmentation_refused: u64,
+}
+
+/// What the kernel is asked to do for many datagrams at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Merge what it receives (UDP_GRO). Batches need rooms for the longest message there can be.
+    pub receive: bool,
+    /// Cut what is sent (UDP_SEGMENT).
+    pub send: bool,
 }

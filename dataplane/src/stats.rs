@@ -43,6 +43,10 @@ pub fn batch_class(size: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Counters {
     pub(crate) received: CachePadded<Counter>,
+    /// Messages that they came in.
+    pub(crate) messages: Counter,
+    pub(crate) messages_sent: Counter,
+    pub(crate) segmentation_refused: Counter,
     pub(crate) forwarded: [[Counter; 2]; 2],
     pub(crate) inner: Counter,
     pub(crate) refused: [[Counter; Reason::COUNT]; 2],
@@ -80,6 +84,8 @@ impl Counters {
     pub(crate) fn meet(&self, oddities: Oddities) {
         self.icmp_errors.set(oddities.icmp_errors);
         self.icmp_dropped.set(oddities.icmp_dropped);
+        self.messages_sent.set(oddities.messages_sent);
+        self.segmentation_refused.set(oddities.segmentation_refused);
         self.receive_errors.set(oddities.receive_errors);
         self.overflowed.set(oddities.overflowed);
     }
@@ -95,6 +101,9 @@ impl Counters {
         WorkerSnapshot {
             running: true,
             received: self.received.value(),
+            messages_received: self.messages.value(),
+            messages_sent: self.messages_sent.value(),
+            segmentation_refused: self.segmentation_refused.value(),
             forwarded: [traffic(&self.forwarded[0]), traffic(&self.forwarded[1])],
             inner: self.inner.value(),
             refused: [values(&self.refused[0]), values(&self.refused[1])],
@@ -140,6 +149,12 @@ pub struct WorkerSnapshot {
     pub running: bool,
     /// Datagrams received.
     pub received: u64,
+    /// Messages that the kernel handed over; it merges datagrams of one size and one sender.
+    pub messages_received: u64,
+    /// Messages that the kernel took; it cuts them into datagrams of one size to one destination.
+    pub messages_sent: u64,
+    /// Messages of several datagrams that the kernel refused; they were sent one by one.
+    pub segmentation_refused: u64,
     /// Forwarded, by [`Direction`]. A datagram that stayed inside is in both.
     pub forwarded: [Traffic; 2],
     /// Datagrams that went from one of our clients to another and are in both directions.

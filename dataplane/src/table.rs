@@ -126,6 +126,12 @@ pub(crate) struct View<'t> {
 }
 
 impl<'t> View<'t> {
+    /// The number of an entry of this table, for [`Table::entry`].
+    #[inline(always)]
+    pub(crate) fn number(&self, entry: &Entry) -> Option<u32> {
+        self.table.entries().element_offset(entry).map(|number| number as u32)
+    }
+
     /// `table` as it is at `now`, CLOCK_MONOTONIC.
     pub(crate) fn new(table: &'t RouteTable, now: Duration) -> Self {
         Self { table, now: nanoseconds(now) }

@@ -5,7 +5,7 @@
 //!  loop   wait ──> hear the bell ──> read the clock once
 //!           ^        ├─ commands: open and close relay ports
 //!           │        ├─ letters: send what the control thread wants sent
-//!           │        └─ turns: one batch of one ready socket each
+//!           │        └─ turns: one batch each, of the sockets that are ready
 //!           │             receive ─> decide ─┬─> forward in the buffer it came in
 //!           │                                ├─> hand to the control thread
 //!           └── nothing left ─────────────── └─> refuse, counted by reason
@@ -23,11 +23,12 @@ mod tell;
 pub(crate) use egress::{Egress, Listener};
 pub use tell::UNREACHABLE_PER_SECOND;
 
-use crate::batch::{Batch, SocketId, SocketKind};
+use crate::batch::{BATCH_MAX, Batch, SEGMENTS_MAX};
 use crate::link::Link;
 use crate::mailbox::{Command, Returned, WorkerEnd};
 use crate::stats::{Counters, batch_class};
 use crate::table::{RouteTable, View};
+use forward::Tally;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
@@ -37,6 +38,9 @@ use tell::Allowance;
 /// Batches that a round receives before it looks at its mailbox and its poller again.
 const TURNS_MAX: usize = 16;
 
+/// Datagrams that a round receives before it does, to the end of the batch that reaches it.
+const DATAGRAMS_MAX: usize = 2048;
+
 /// Everything that one worker's thread owns.
 pub(crate) struct Worker<L: Link> {
     link: L,
@@ -44,6 +48,7 @@ pub(crate) struct Worker<L: Link> {
     egress: Egress,
     table: Arc<RouteTable>,
     batch: Batch,
+    tallies: Vec<Tally>,
     counters: Arc<Counters>,
     allowance: Allowance,
 }
@@ -58,7 +63,8 @@ impl<L: Link> Worker<L> {
         batch: Batch,
     ) -> Self {
         let (egress, allowance) = (Egress::new(listeners), Allowance::default());
-        Self { link, mail, egress, table, batch, counters, allowance }
+        let tallies = Vec::with_capacity(batch.capacity() * SEGMENTS_MAX);
+        Self { link, mail, egress, table, batch, tallies, counters, allowance }
     }
 
     /// Works until `stop`, reading the time with `now` once a round.
@@ -84,26 +90,39 @@ impl<L: Link> Worker<L> {
         self.deliver(waiting);
         let table = Arc::clone(&self.table);
         let view = View::new(&table, now);
+        let mut left = DATAGRAMS_MAX;
         for _ in 0..TURNS_MAX {
-            self.batch.clear();
-            let Some(id) = self.link.receive(&mut self.batch) else { break };
-            self.turn(id, &view);
+            self.fill();
+            let received = self.batch.len();
+            if received == 0 && !self.link.is_ready() {
+                break;
+            }
+            self.pass(&view);
+            left = left.saturating_sub(received);
+            if left == 0 {
+                break;
+            }
         }
         self.tell(now);
         self.counters.meet(self.link.oddities());
         self.mail.flush();
     }
 
-    fn turn(&mut self, id: SocketId, view: &View<'_>) {
-        let received = self.batch.len();
-        if received == 0 {
-            return;
+    /// Receives from sockets that are ready, one after the other, until the batch is full: the more
+    /// of them it holds, the more leave by one system call.
+    fn fill(&mut self) {
+        let Self { link, batch, counters, .. } = self;
+        batch.clear();
+        // as many as there are rooms, even where one was ready for nothing
+        for _ in 0..BATCH_MAX {
+            if batch.is_full() || link.receive(batch).is_none() {
+                break;
+            }
         }
-        self.counters.received.add(received as u64);
-        self.counters.batches[batch_class(received)].add(1);
-        match id.kind() {
-            SocketKind::Listener(_) => self.pass_clients(view),
-            SocketKind::Port(slot) => self.pass_peers(slot, view),
+        if !batch.is_empty() {
+            counters.received.add(batch.len() as u64);
+            counters.messages.add(batch.messages() as u64);
+            counters.batches[batch_class(batch.len())].add(1);
         }
     }
 

@@ -55,7 +55,7 @@ impl Link for MemoryLink {
         let id = self.arriving.front()?.0;
         while !batch.is_full() && self.arriving.front().is_some_and(|(next, ..)| *next == id) {
             if let Some((_, arrival, bytes)) = self.arriving.pop_front() {
-                batch.push(&bytes, arrival);
+                batch.push_from(id, &bytes, None, arrival);
             }
         }
         Some(id)
@@ -66,7 +66,7 @@ impl Link for MemoryLink {
             let Some(departure) = batch.departure(index).copied() else { continue };
             let outcome = self.refuse.map_or(Outcome::Sent, Outcome::Refused);
             if outcome == Outcome::Sent {
-                self.sent.push((departure, batch.payload(index).to_vec()));
+                self.sent.push((departure, batch.pieces(index).concat()));
             }
             batch.settle(index, outcome);
         }

@@ -9,6 +9,9 @@
 //! A socket that floods gets one batch per turn, as every other. A batch that is not full means
 //! that the socket is drained: whatever arrives later makes a new edge.
 //!
+//! The kernel merges what one sender sends (UDP_GRO) and cuts what goes to one destination
+//! (UDP_SEGMENT), where it is asked to: see [`Offload`].
+//!
 //! With IP_RECVERR an ICMP error that one peer caused is reported by the next call on that socket,
 //! whoever that call is for. Such a call is made once more, after the error queue was drained.
 
@@ -16,19 +19,21 @@ mod bind;
 mod cmsg;
 mod errors;
 mod name;
+mod plan;
 mod sys;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, register};
 pub use sys::monotonic;
 
-use super::{Link, Oddities, Unreachable};
-use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SocketId, SocketKind};
+use super::{Link, Oddities, Offload, Unreachable};
+use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SEGMENTS_MAX, SocketId, SocketKind};
 use errors::Errors;
 use mio::{Events, Poll, Token};
+use plan::{Plan, Segments};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
-use sys::{Outgoing, Receiver, Sender};
+use sys::{Receiver, Sender};
 use wire::Reason;
 
 /// The token of a worker's waker; every other token is a [`SocketId`].
@@ -46,13 +51,28 @@ struct Source {
     queued: bool,
     /// Its error queue is to be looked at before its datagrams.
     erred: bool,
+    /// It sends with DF set.
+    whole: bool,
     /// The kernel's count of drops when it was last seen.
     overflowed: u32,
+    segments: Segments,
 }
 
 impl Source {
-    fn new(bound: Bound) -> Self {
-        Self { bound, queued: false, erred: false, overflowed: 0 }
+    fn new(bound: Bound, offload: Offload) -> Self {
+        if offload.receive {
+            bound.set_merged();
+        }
+        let segments = Segments::new(offload.send);
+        Self { bound, queued: false, erred: false, whole: false, overflowed: 0, segments }
+    }
+
+    /// Sends with DF set from now on, or without.
+    fn set_dont_fragment(&mut self, set: bool) {
+        if self.whole != set {
+            self.bound.set_dont_fragment(set);
+            self.whole = set;
+        }
     }
 }
 
@@ -65,24 +85,32 @@ pub struct SocketLink {
     ready: VecDeque<SocketId>,
     receiver: Receiver,
     sender: Sender,
-    order: Vec<(SocketId, usize)>,
+    plan: Plan,
+    offload: Offload,
     errors: Errors,
     oddities: Oddities,
 }
 
 impl SocketLink {
     /// A link over `listeners`, which are registered with `poll` already (see [`register`]), each
-    /// as [`SocketId::listener`] of its index.
+    /// as [`SocketId::listener`] of its index. Without any [`Offload`]: one message, one datagram.
     pub fn new(poll: Poll, listeners: Vec<Bound>) -> Self {
+        Self::with_offload(poll, listeners, Offload::default())
+    }
+
+    /// [`new`](Self::new), and the kernel is asked for this much help.
+    pub fn with_offload(poll: Poll, listeners: Vec<Bound>, offload: Offload) -> Self {
+        let most = if offload.receive { BATCH_MAX * SEGMENTS_MAX } else { BATCH_MAX };
         let mut link = Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
-            listeners: listeners.into_iter().map(Source::new).collect(),
+            listeners: listeners.into_iter().map(|bound| Source::new(bound, offload)).collect(),
             ports: Vec::new(),
             receiver: Receiver::new(),
             sender: Sender::new(),
-            order: Vec::with_capacity(BATCH_MAX),
+            plan: Plan::new(most),
+            offload,
             errors: Errors::new(),
             oddities: Oddities::default(),
         };
@@ -106,7 +134,7 @@ impl SocketLink {
         }
     }
 
-    /// Fills `batch` from the socket `id`.
+    /// Adds to `batch` from the socket `id`.
     fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
         let Self { listeners, ports, receiver, errors, oddities, .. } = self;
         let Some(source) = find(listeners, ports, id) else { return };
@@ -115,9 +143,10 @@ impl SocketLink {
         if std::mem::take(&mut source.erred) {
             drain(source);
         }
+        let first = batch.messages();
         let received = take(source, receiver, batch, drain);
         oddities.receive_errors += received.unexplained;
-        for index in 0..received.count.unwrap_or(0) {
+        for index in first..first + received.count.unwrap_or(0) {
             let message = receiver.message(index);
             let known = cmsg::received(message.control);
             if let Some(total) = known.overflowed {
@@ -131,7 +160,8 @@ impl SocketLink {
             // the kernel always names the sender of a datagram; nothing is ever sent to this one
             let remote = name::decode(message.name).unwrap_or(UNNAMED);
             let (ttl, tos, truncated) = (known.ttl, known.tos, message.truncated);
-            batch.note(message.size, Arrival { remote, local, ttl, tos, truncated });
+            let arrival = Arrival { remote, local, ttl, tos, truncated };
+            batch.note(id, message.size, known.segment, arrival);
         }
         // full, or given up on: the edge is used up, so the turn has to come again by itself
         if batch.is_full() || received.count.is_none() {
@@ -139,57 +169,64 @@ impl SocketLink {
         }
     }
 
-    /// Sends the datagrams `order[first..]` of one socket as far as possible.
-    fn send_group(&mut self, batch: &mut Batch, first: usize, last: usize) {
-        let Self { listeners, ports, sender, order, errors, oddities, .. } = self;
-        let by = order[first].0;
+    /// Sends the datagrams at `first..last` of the plan, all of one socket, as far as possible.
+    fn send_group(&mut self, batch: &mut Batch, by: SocketId, first: usize, last: usize) {
+        let Self { listeners, ports, sender, plan, errors, oddities, .. } = self;
         let Some(source) = find(listeners, ports, by) else {
-            let closed = Outcome::Refused(Reason::PortClosed);
-            order[first..last].iter().for_each(|(_, index)| batch.settle(*index, closed));
+            settle(plan, batch, first..last, Outcome::Refused(Reason::PortClosed));
             return;
         };
         let (mut at, mut retried) = (first, false);
         while at < last {
-            let (end, whole) = stretch(batch, &order[at..last]);
-            let end = at + end;
-            if whole {
-                source.bound.set_dont_fragment(true);
-            }
-            let outgoing = order[at..end].iter().filter_map(|(_, index)| {
-                let departure = batch.departure(*index)?;
-                Some(Outgoing { payload: batch.payload(*index), departure })
-            });
-            let sent = sender.send(source.bound.descriptor(), outgoing);
-            if whole {
-                source.bound.set_dont_fragment(false);
-            }
-            match sent {
+            let mut segments = source.segments;
+            let (order, messages, whole) = plan.messages(batch, at..last, &mut segments);
+            let front = messages[0];
+            source.segments = segments;
+            source.set_dont_fragment(whole);
+            let sent = sender.send(source.bound.descriptor(), batch, order, messages);
+            let error = match sent {
                 Ok(sent) => {
-                    for (_, index) in &order[at..at + sent] {
-                        batch.settle(*index, Outcome::Sent);
-                    }
-                    (at, retried) = (at + sent, false);
+                    let end = at + messages[..sent].iter().map(|sent| sent.count).sum::<usize>();
+                    oddities.messages_sent += sent as u64;
+                    settle(plan, batch, at..end, Outcome::Sent);
+                    (at, retried) = (end, false);
+                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => match refusal(&error) {
-                    Some(Reason::SocketFull) => {
-                        let full = Outcome::Refused(Reason::SocketFull);
-                        order[at..last].iter().for_each(|(_, index)| batch.settle(*index, full));
-                        return;
-                    }
-                    None if !retried => {
-                        errors.drain(source.bound.descriptor(), by, oddities);
-                        retried = true;
-                    }
-                    reason => {
-                        let reason = reason.unwrap_or(Reason::SendFailed);
-                        batch.settle(order[at].1, Outcome::Refused(reason));
-                        (at, retried) = (at + 1, false);
-                    }
-                },
+                Err(error) => error,
+            };
+            match refusal(&error) {
+                _ if error.kind() == io::ErrorKind::Interrupted => {}
+                _ if front.count > 1 && is_about_segments(&error) => {
+                    let all = error.raw_os_error() == Some(libc::EIO);
+                    source.segments.refuse(front.segment, all);
+                    oddities.segmentation_refused += 1;
+                }
+                Some(Reason::SocketFull) => {
+                    settle(plan, batch, at..last, Outcome::Refused(Reason::SocketFull));
+                    return;
+                }
+                None if !retried => {
+                    errors.drain(source.bound.descriptor(), by, oddities);
+                    retried = true;
+                }
+                reason => {
+                    let refused = Outcome::Refused(reason.unwrap_or(Reason::SendFailed));
+                    settle(plan, batch, at..at + front.count, refused);
+                    (at, retried) = (at + front.count, false);
+                }
             }
         }
     }
+}
+
+/// Settles the datagrams at these places of the plan.
+fn settle(plan: &Plan, batch: &mut Batch, places: std::ops::Range<usize>, outcome: Outcome) {
+    places.for_each(|place| batch.settle(plan.datagram(place), outcome));
+}
+
+/// True for what a kernel says that cannot cut a message into these datagrams.
+fn is_about_segments(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
 }
 
 impl Link for SocketLink {
@@ -200,7 +237,7 @@ impl Link for SocketLink {
         if self.ports.len() <= slot_index {
             self.ports.resize_with(slot_index + 1, || None);
         }
-        let old = self.ports[slot_index].replace(Source::new(port));
+        let old = self.ports[slot_index].replace(Source::new(port, self.offload));
         // every socket may be ready at once
         let ports = self.ports.len() + self.listeners.len();
         self.ready.reserve(ports.saturating_sub(self.ready.len()));
@@ -242,19 +279,11 @@ impl Link for SocketLink {
     }
 
     fn send(&mut self, batch: &mut Batch) {
-        self.order.clear();
-        for index in 0..batch.len() {
-            if let Some(departure) = batch.departure(index) {
-                self.order.push((departure.by, index));
-            }
-        }
-        // the index is part of what is sorted: the datagrams of one socket keep their order
-        self.order.sort_unstable();
+        self.plan.arrange(batch);
         let mut first = 0;
-        while first < self.order.len() {
-            let by = self.order[first].0;
-            let last = first + self.order[first..].partition_point(|(id, _)| *id == by);
-            self.send_group(batch, first, last);
+        while first < self.plan.len() {
+            let (by, last) = self.plan.group(batch, first);
+            self.send_group(batch, by, first, last);
             first = last;
         }
     }
@@ -314,17 +343,6 @@ struct Received {
     unexplained: u64,
 }
 
-/// How many datagrams can go in one call, and whether with DF set: those go alone, because DF is
-/// an option of the socket.
-fn stretch(batch: &Batch, order: &[(SocketId, usize)]) -> (usize, bool) {
-    let whole = |index: usize| batch.departure(index).is_some_and(|leaving| leaving.dont_fragment);
-    match order.iter().position(|(_, index)| whole(*index)) {
-        Some(0) => (1, true),
-        Some(before) => (before, false),
-        None => (order.len(), false),
-    }
-}
-
 /// What an error of sending says about the datagram; nothing when it may be another datagram's.
 fn refusal(error: &io::Error) -> Option<Reason> {
     match error.raw_os_error() {
@@ -336,3 +354,6 @@ fn refusal(error: &io::Error) -> Option<Reason> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! its worker because another one joins the group.
 
 use super::{Dataplane, Handle, SessionAddresses, WorkerInfo};
-use crate::batch::{Batch, SocketId};
+use crate::batch::{Batch, DATAGRAM_MAX, SocketId};
 use crate::config::{Config, StartError, Tuning};
 use crate::link::socket::{
     Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
@@ -159,10 +159,12 @@ struct Parts {
 
 impl Parts {
     fn work(self) -> io::Result<()> {
-        let Tuning { batch_len, datagram_max, .. } = self.tuning;
+        let Tuning { batch_len, datagram_max, mut offload, .. } = self.tuning;
+        // merged, they would be longer than their rooms
+        offload.receive &= datagram_max >= DATAGRAM_MAX;
         let locals: Vec<_> =
             self.listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
-        let link = SocketLink::new(self.poll, self.listeners);
+        let link = SocketLink::with_offload(self.poll, self.listeners, offload);
         let batch = Batch::new(batch_len, datagram_max);
         Worker::new(link, self.mail, locals, self.table, self.counters, batch)
             .run(&self.stop, monotonic)

@@ -2,23 +2,24 @@
 
 use super::Worker;
 use super::judge::{Judgement, Plan, TO_LISTENER, TO_RELAY, judge};
-use crate::batch::{BATCH_MAX, Batch, Outcome};
+use crate::batch::{Batch, Outcome, SocketId, SocketKind};
 use crate::link::Link;
 use crate::mailbox::{Letter, LetterKind};
 use crate::route::{PortId, Transport};
 use crate::table::View;
-use wire::table::Entry;
+use wire::table::Table;
 use wire::{Direction, PortUse, Reason};
 
-/// What is counted once a datagram has left.
+/// What is counted once a datagram has left: numbers of route entries.
 #[derive(Clone, Copy)]
-struct Tally<'t> {
-    to_peer: Option<&'t Entry>,
-    to_client: Option<&'t Entry>,
-    data: u64,
+pub(super) struct Tally {
+    index: u32,
+    data: u32,
+    to_peer: Option<u32>,
+    to_client: Option<u32>,
 }
 
-/// Whom a batch came from.
+/// Whom a datagram came from.
 #[derive(Clone, Copy)]
 struct Side {
     port: PortUse,
@@ -29,50 +30,66 @@ struct Side {
 }
 
 impl<L: Link> Worker<L> {
-    /// A batch from a listener.
-    pub(super) fn pass_clients(&mut self, view: &View<'_>) {
-        let (direction, kind) = (Direction::ToPeer, LetterKind::Client);
-        self.pass(Side { port: TO_LISTENER, direction, kind, id: None }, view);
-    }
-
-    /// A batch from the relay port in `slot`.
-    pub(super) fn pass_peers(&mut self, slot: u32, view: &View<'_>) {
-        let direction = Direction::ToClient;
-        match self.egress.owner(slot) {
-            Some(id) => {
-                let (port, kind) = (TO_RELAY, LetterKind::Peer);
-                self.pass(Side { port, direction, kind, id: Some(id) }, view);
+    /// Whom the datagrams of a socket come from; nothing for a port that is closed.
+    fn side(&self, by: SocketId) -> Option<Side> {
+        match by.kind() {
+            SocketKind::Listener(_) => {
+                let (direction, kind) = (Direction::ToPeer, LetterKind::Client);
+                Some(Side { port: TO_LISTENER, direction, kind, id: None })
             }
-            None => (0..self.batch.len())
-                .for_each(|_| self.counters.refuse(direction, Reason::PortClosed)),
+            SocketKind::Port(slot) => {
+                let id = Some(self.egress.owner(slot)?);
+                let (direction, kind) = (Direction::ToClient, LetterKind::Peer);
+                Some(Side { port: TO_RELAY, direction, kind, id })
+            }
         }
     }
 
-    fn pass(&mut self, side: Side, view: &View<'_>) {
-        let mut tallies: [Option<Tally<'_>>; BATCH_MAX] = [None; BATCH_MAX];
-        let received = self.batch.len();
-        for (index, tally) in tallies.iter_mut().enumerate().take(received) {
-            let (arrival, payload) = (self.batch.arrival(index), self.batch.payload(index));
-            let refused = match judge(arrival, payload, side.port, view, &self.egress) {
-                Judgement::Forward(plan) => {
-                    let done = apply(&mut self.batch, index, &plan);
-                    let Plan { to_peer, to_client, data, .. } = plan;
-                    *tally = done.then_some(Tally { to_peer, to_client, data: data as u64 });
-                    (!done).then_some(Reason::NoHeadroom)
-                }
-                Judgement::Message => self.hand_over(index, side, 0),
-                Judgement::Unrouted => self.hand_over(index, side, self.mail.events_size() / 2),
-                Judgement::Refuse(reason) => Some(reason),
+    /// The batch on its way through.
+    pub(super) fn pass(&mut self, view: &View<'_>) {
+        self.tallies.clear();
+        let mut from = None;
+        for index in 0..self.batch.len() {
+            let by = self.batch.by(index);
+            let side = match from {
+                Some((known, side)) if known == by => side,
+                _ => self.side(by),
             };
-            if let Some(reason) = refused {
+            from = Some((by, side));
+            let Some(side) = side else {
+                self.counters.refuse(Direction::ToClient, Reason::PortClosed);
+                continue;
+            };
+            if let Some(reason) = self.pass_one(index, side, view) {
                 self.counters.refuse(side.direction, reason);
             }
         }
         self.link.send(&mut self.batch);
-        for (index, tally) in tallies.iter().enumerate().take(self.batch.len()) {
-            if let Some(tally) = tally {
-                self.count(index, tally, side.direction);
+        for tally in &self.tallies {
+            self.count(tally, view);
+        }
+    }
+
+    /// Judges one datagram and changes it in its room; why not, if it goes nowhere.
+    fn pass_one(&mut self, index: usize, side: Side, view: &View<'_>) -> Option<Reason> {
+        let (arrival, payload) = (self.batch.arrival(index), self.batch.payload(index));
+        match judge(arrival, payload, side.port, view, &self.egress) {
+            Judgement::Forward(plan) => {
+                let tally = Tally {
+                    index: index as u32,
+                    data: plan.data as u32,
+                    to_peer: plan.to_peer.and_then(|entry| view.number(entry)),
+                    to_client: plan.to_client.and_then(|entry| view.number(entry)),
+                };
+                if !apply(&mut self.batch, index, &plan) {
+                    return Some(Reason::NoHeadroom);
+                }
+                self.tallies.push(tally);
+                None
             }
+            Judgement::Message => self.hand_over(index, side, 0),
+            Judgement::Unrouted => self.hand_over(index, side, self.mail.events_size() / 2),
+            Judgement::Refuse(reason) => Some(reason),
         }
     }
 
@@ -95,15 +112,16 @@ impl<L: Link> Worker<L> {
         Some(Reason::RingFull)
     }
 
-    fn count(&self, index: usize, tally: &Tally<'_>, came: Direction) {
-        match self.batch.outcome(index) {
+    fn count(&self, tally: &Tally, view: &View<'_>) {
+        let came = if tally.to_peer.is_some() { Direction::ToPeer } else { Direction::ToClient };
+        match self.batch.outcome(tally.index as usize) {
             Outcome::Sent => {
                 let sides =
                     [(Direction::ToPeer, tally.to_peer), (Direction::ToClient, tally.to_client)];
                 for (direction, entry) in sides {
                     if let Some(entry) = entry {
-                        entry.count(tally.data);
-                        self.counters.forward(direction, tally.data);
+                        view.entry(entry).inspect(|entry| entry.count(tally.data.into()));
+                        self.counters.forward(direction, tally.data.into());
                     }
                 }
                 let inner = tally.to_peer.is_some() && tally.to_client.is_some();
@@ -116,8 +134,8 @@ impl<L: Link> Worker<L> {
     }
 }
 
-/// Changes the datagram in its buffer and marks it for sending. False, and not marked, when its
-/// buffer has no room for that; its bytes are not used any more.
+/// Changes the datagram in its room and marks it for sending. False, and not marked, when there is
+/// no place for that; its bytes are not used any more.
 fn apply(batch: &mut Batch, index: usize, plan: &Plan<'_>) -> bool {
     let done = batch.narrow(index, plan.strip, plan.data)
         && plan.header.is_none_or(|header| batch.prepend(index, header));

@@ -46,11 +46,19 @@ impl Bound {
         self.socket.as_fd()
     }
 
-    /// Sends with DF set, or as usual. A kernel that refuses sends as usual: DONT-FRAGMENT is then
-    /// not honoured, and nothing else is lost.
+    /// Sends with DF set, whatever the path's MTU is known to be, or as usual. Only then does the
+    /// kernel report the routers' "fragmentation needed", so it stays set until something is to be
+    /// sent without. A kernel that refuses sends as usual: DONT-FRAGMENT is then not honoured, and
+    /// nothing else is lost.
     pub(super) fn set_dont_fragment(&self, set: bool) {
-        let value = if set { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+        let value = if set { libc::IP_PMTUDISC_PROBE } else { libc::IP_PMTUDISC_DONT };
         let _ = discover(&self.socket, self.local, value);
+    }
+
+    /// Lets the kernel hand over datagrams of one sender and one size merged in one message
+    /// (UDP_GRO, Linux 5.0). A kernel without it goes on with single datagrams.
+    pub(super) fn set_merged(&self) {
+        let _ = set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
     }
 }
 

@@ -10,7 +10,8 @@ use super::sys::Control;
 use crate::batch::Marks;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes kept for control messages: addresses, TTL, TOS and the drop counter take 112 (IPv6).
+/// Bytes kept for control messages: addresses, TTL, TOS, the drop counter and the size of merged
+/// datagrams take 136 (IPv6).
 pub(super) const CONTROL_MAX: usize = 192;
 
 const HEADER: usize = size_of::<libc::cmsghdr>();
@@ -48,6 +49,8 @@ pub(super) struct Received {
     pub(super) tos: u8,
     /// Datagrams this socket has dropped since it was made, for want of room. Wraps.
     pub(super) overflowed: Option<u32>,
+    /// Size of the datagrams that the kernel has merged into this message (UDP_GRO).
+    pub(super) segment: Option<usize>,
 }
 
 /// Reads the control messages of a received datagram.
@@ -74,6 +77,10 @@ pub(super) fn received(bytes: &[u8]) -> Received {
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                 found.overflowed = data.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
             }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let size = data.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes));
+                found.segment = size.and_then(|size| usize::try_from(size).ok());
+            }
             _ => {}
         }
     }
@@ -89,14 +96,19 @@ fn octet(data: &[u8]) -> u8 {
     }
 }
 
-/// Writes the control messages of a datagram to be sent; how many bytes they are.
+/// Writes the control messages of what is to be sent; how many bytes they are. `segment`: the size
+/// of the datagrams that the kernel is to make of it; 0 to send it as it is.
 pub(super) fn departing(
     control: &mut Control,
     from: Option<IpAddr>,
     marks: Option<Marks>,
     v4: bool,
+    segment: u16,
 ) -> usize {
     let mut writer = Writer { control, used: 0 };
+    if segment != 0 {
+        writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+    }
     match from {
         Some(IpAddr::V4(ip)) => {
             let mut info = [0; 12];
@@ -199,9 +211,11 @@ mod tests {
             (libc::IPPROTO_IP, libc::IP_TTL, &17_i32.to_ne_bytes()),
             (libc::IPPROTO_IP, libc::IP_PKTINFO, &[1, 0, 0, 0, 9, 9, 9, 9, 10, 0, 0, 7]),
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &5_u32.to_ne_bytes()),
+            (libc::SOL_UDP, libc::UDP_GRO, &1200_i32.to_ne_bytes()),
         ]);
         let local = Some(IpAddr::from([10, 0, 0, 7]));
-        let expected = Received { local, ttl: 17, tos: 0xb9, overflowed: Some(5) };
+        let expected =
+            Received { local, ttl: 17, tos: 0xb9, overflowed: Some(5), segment: Some(1200) };
         assert_eq!(received(&control.0[..used]), expected);
     }
 

@@ -4,9 +4,9 @@
 //! headers that point to it:
 //!
 //! ```text
-//! headers[i] ──> names[i]     sockaddr in or out          32 bytes
-//!            ├─> vectors[i] ──> packet memory of a batch
-//!            └─> controls[i]  control messages in or out  128 bytes
+//! headers[i] ──> names[i]      sockaddr in or out          32 bytes
+//!            ├─> vectors[...] ──> packet memory of a batch: one room in, many pieces out
+//!            └─> controls[i]   control messages in or out  192 bytes
 //! ```
 //!
 //! Only plain bytes cross: names and control messages are written and read by `cmsg` and `name`
@@ -15,9 +15,10 @@
 
 use super::cmsg::{self, CONTROL_MAX};
 use super::name::{self, NAME_MAX};
-use crate::batch::{BATCH_MAX, Departure, HEADROOM, Rooms};
+use crate::batch::{BATCH_MAX, Batch, HEADROOM, Rooms};
 use std::io;
 use std::mem::size_of;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::time::Duration;
@@ -41,25 +42,24 @@ struct Arrays {
 }
 
 impl Arrays {
-    fn new() -> Self {
+    fn new(vectors: usize) -> Self {
         // SAFETY: both are plain C structures for which all bytes zero is a valid value.
         let (header, vector) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
         Self {
             headers: vec![header; BATCH_MAX].into_boxed_slice(),
-            vectors: vec![vector; BATCH_MAX].into_boxed_slice(),
+            vectors: vec![vector; vectors].into_boxed_slice(),
             names: vec![Name([0; NAME_MAX]); BATCH_MAX].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_MAX]); BATCH_MAX].into_boxed_slice(),
         }
     }
 
-    /// Points header `index` at its name, its control messages and `size` bytes at `payload`.
-    fn point(&mut self, index: usize, payload: *mut u8, size: usize, name: usize, control: usize) {
-        self.vectors[index] = libc::iovec { iov_base: payload.cast(), iov_len: size };
+    /// Points header `index` at its name, its control messages and the vectors of its payload.
+    fn point(&mut self, index: usize, vectors: Range<usize>, name: usize, control: usize) {
         let header = &mut self.headers[index].msg_hdr;
         header.msg_name = self.names[index].0.as_mut_ptr().cast();
         header.msg_namelen = name as u32;
-        header.msg_iov = &raw mut self.vectors[index];
-        header.msg_iovlen = 1;
+        header.msg_iovlen = vectors.len() as _;
+        header.msg_iov = self.vectors[vectors].as_mut_ptr();
         header.msg_control =
             if control == 0 { ptr::null_mut() } else { self.controls[index].0.as_mut_ptr().cast() };
         header.msg_controllen = control as _;
@@ -67,7 +67,7 @@ impl Arrays {
     }
 }
 
-/// One received datagram, but for its payload, which lies in the batch.
+/// One received message, but for its payload, which lies in the batch.
 pub(super) struct Message<'r> {
     pub(super) size: usize,
     pub(super) truncated: bool,
@@ -75,55 +75,64 @@ pub(super) struct Message<'r> {
     pub(super) control: &'r [u8],
 }
 
-/// `recvmmsg` into a batch's rooms.
+/// `recvmmsg` into a batch's rooms: header `i` serves room `i`.
 pub(super) struct Receiver {
     arrays: Arrays,
-    /// What the headers point at, and how many of them the last call used up.
-    armed: Option<(*mut u8, Rooms)>,
-    used: usize,
+    /// What the headers point at: memory, distance and size of its rooms.
+    armed: Option<(*mut u8, usize, usize)>,
+    /// The headers that the last call used up.
+    used: Range<usize>,
 }
 
 impl Receiver {
     pub(super) fn new() -> Self {
-        Self { arrays: Arrays::new(), armed: None, used: 0 }
+        Self { arrays: Arrays::new(BATCH_MAX), armed: None, used: 0..0 }
     }
 
-    /// Receives up to `rooms.count` datagrams without waiting; how many there were.
+    /// Receives up to `rooms.count` messages without waiting; how many there were.
     pub(super) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         memory: &mut [u8],
         rooms: Rooms,
     ) -> io::Result<usize> {
-        let Rooms { stride, room, count } = rooms;
-        assert!(count <= BATCH_MAX && HEADROOM + room <= stride && count * stride <= memory.len());
+        let Rooms { stride, room, first, count } = rooms;
+        let end = first + count;
+        assert!(end <= BATCH_MAX && HEADROOM + room <= stride && end * stride <= memory.len());
         let base = memory.as_mut_ptr();
-        let stale = if self.armed == Some((base, rooms)) { 0..self.used } else { 0..count };
+        let stale = if self.armed == Some((base, stride, room)) {
+            self.used.clone()
+        } else {
+            0..BATCH_MAX.min(memory.len() / stride)
+        };
         for index in stale {
-            // SAFETY: index < count, and the assertion above keeps every room inside `memory`.
+            // SAFETY: `stale` ends where the memory's last room does, and a room with its headroom
+            // is no longer than the distance between two.
             let payload = unsafe { base.add(index * stride + HEADROOM) };
-            self.arrays.point(index, payload, room, NAME_MAX, CONTROL_MAX);
+            self.arrays.vectors[index] = libc::iovec { iov_base: payload.cast(), iov_len: room };
+            self.arrays.point(index, index..index + 1, NAME_MAX, CONTROL_MAX);
         }
-        self.armed = Some((base, rooms));
-        self.used = 0;
-        // SAFETY: each of the first `count` headers points at its own name, vector and control
-        // buffer, which live as long as `self`, with their true sizes; each vector points at a room
-        // of `memory`, borrowed for this call. A null timeout is allowed.
+        self.armed = Some((base, stride, room));
+        self.used = 0..0;
+        // SAFETY: each of the headers from `first` to `end` points at its own name, vector and
+        // control buffer, which live as long as `self`, with their true sizes; each vector points
+        // at a room of `memory`, borrowed for this call. A null timeout is allowed.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.arrays.headers.as_mut_ptr(),
+                self.arrays.headers[first..end].as_mut_ptr(),
                 count as u32,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
-        // the kernel may write to a header whose datagram then fails
-        self.used = usize::try_from(received).map_or(count.min(1), |n| (n + 1).min(count));
+        // the kernel may write to a header whose message then fails
+        let written = usize::try_from(received).map_or(1, |received| received + 1);
+        self.used = first..(first + written).min(end);
         usize::try_from(received).map_err(|_| io::Error::last_os_error())
     }
 
-    /// What was received as datagram `index` of the last call.
+    /// What the last call received into room `index`.
     pub(super) fn message(&self, index: usize) -> Message<'_> {
         let header = &self.arrays.headers[index];
         let name = (header.msg_hdr.msg_namelen as usize).min(NAME_MAX);
@@ -137,11 +146,17 @@ impl Receiver {
     }
 }
 
-/// One datagram for `sendmmsg`.
-pub(super) struct Outgoing<'b> {
-    pub(super) payload: &'b [u8],
-    pub(super) departure: &'b Departure,
+/// One message for `sendmmsg`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outgoing {
+    /// How many of the datagrams to send it takes.
+    pub(super) count: usize,
+    /// The size of each but the last, where it is several; 0 for a single one.
+    pub(super) segment: u16,
 }
+
+/// Most pieces that one call gathers: as many as one message may have.
+pub(super) const PIECES_MAX: usize = libc::UIO_MAXIOV as usize;
 
 /// `sendmmsg` out of a batch.
 pub(super) struct Sender {
@@ -150,29 +165,52 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new() -> Self {
-        Self { arrays: Arrays::new() }
+        Self { arrays: Arrays::new(PIECES_MAX) }
     }
 
-    /// Sends at most [`BATCH_MAX`] datagrams without waiting. How many of the first ones the kernel
-    /// took; the error, if it took not even the first.
-    pub(super) fn send<'b>(
+    /// Sends the datagrams `order` of `batch` in `messages` without waiting. How many of the first
+    /// messages the kernel took; the error, if it took not even the first. At most [`BATCH_MAX`] and
+    /// as many as have [`PIECES_MAX`] pieces are tried.
+    pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
-        outgoing: impl Iterator<Item = Outgoing<'b>>,
+        batch: &Batch,
+        order: &[u32],
+        messages: &[Outgoing],
     ) -> io::Result<usize> {
+        let (mut vectors, mut at) = (0, 0);
         let mut count = 0;
-        for Outgoing { payload, departure: Departure { to, from, marks, .. } } in
-            outgoing.take(BATCH_MAX)
-        {
-            let name = name::encode(&mut self.arrays.names[count], to);
+        for message in messages.iter().take(BATCH_MAX) {
+            let datagrams = &order[at..at + message.count];
+            let Some(departure) =
+                datagrams.first().and_then(|&index| batch.departure(index as usize))
+            else {
+                break;
+            };
+            if vectors + 2 * message.count > PIECES_MAX {
+                break;
+            }
+            let start = vectors;
+            for index in datagrams {
+                for piece in batch.pieces(*index as usize) {
+                    if !piece.is_empty() {
+                        let iov_base = piece.as_ptr().cast_mut().cast();
+                        self.arrays.vectors[vectors] =
+                            libc::iovec { iov_base, iov_len: piece.len() };
+                        vectors += 1;
+                    }
+                }
+            }
+            let name = name::encode(&mut self.arrays.names[count], &departure.to);
             let control = &mut self.arrays.controls[count];
-            let control = cmsg::departing(control, *from, *marks, to.is_ipv4());
-            let start = payload.as_ptr().cast_mut();
-            self.arrays.point(count, start, payload.len(), name, control);
-            count += 1;
+            let (from, marks, v4) = (departure.from, departure.marks, departure.to.is_ipv4());
+            let control = cmsg::departing(control, from, marks, v4, message.segment);
+            self.arrays.point(count, start..vectors, name, control);
+            (count, at) = (count + 1, at + message.count);
         }
-        // SAFETY: as in `receive`; the payloads are borrowed ('b) beyond this call, and sending
-        // only reads them.
+        // SAFETY: the first `count` headers point at their own names, vectors and control buffers,
+        // which live as long as `self`, with their true sizes; the vectors point into `batch`,
+        // borrowed beyond this call, and sending only reads.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_raw_fd(),
