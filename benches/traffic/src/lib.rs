@@ -31,10 +31,16 @@
 
 #[path = "../../../ebpf/program/src/traffic_abi.rs"]
 pub mod abi;
+mod counts;
 pub mod packet;
 mod plan;
+mod run;
+mod scheme;
 pub mod sys;
 mod traffic;
 
-pub use plan::{Channel, Crossing, Mac, Path, Plan, Ways};
-pub use traffic::{Bare, BareLinks, Offer, Place, Received, Sent, Traffic};
+pub use counts::{Arrivals, Received, Seen};
+pub use plan::{Channel, Crossing, Plan, Ways};
+pub use run::{Offer, Order, Place, Sent};
+pub use scheme::{Flow, Leg, Mac, Path, Scheme};
+pub use traffic::{Bare, BareLinks, Mode, Traffic};

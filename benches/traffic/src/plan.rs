@@ -1,26 +1,7 @@
-//! What crosses the relay: who sends to whom, and how much.
+//! Channels between two addresses each: what the benchmarks send.
 
-use std::net::IpAddr;
-
-use crate::{abi, packet};
-
-/// A link address.
-pub type Mac = [u8; 6];
-
-/// How frames of one direction reach the relay.
-#[derive(Clone, Copy, Debug)]
-pub struct Path {
-    /// Index of the interface by which they leave.
-    pub interface: u32,
-    /// That interface's address.
-    pub own: Mac,
-    /// The address of the relay's interface, or of the router before it.
-    pub next: Mac,
-    /// The client, or the peer.
-    pub src: IpAddr,
-    /// Where the relay listens, or its relayed address.
-    pub dst: IpAddr,
-}
+use crate::abi;
+use crate::scheme::{Flow, Leg, Path, Scheme};
 
 /// Which directions are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,22 +14,14 @@ pub enum Ways {
     Both,
 }
 
-impl Ways {
-    pub(crate) fn bits(self) -> u64 {
-        match self {
-            Ways::ToPeers => 1,
-            Ways::ToClients => 2,
-            Ways::Both => 3,
-        }
-    }
-}
-
 /// What stands in the relay's place, as far as the sink must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crossing {
-    /// A relay, or a mirror that swaps addresses and ports: ports are checked.
+    /// A relay: ChannelData arrives as datagrams, and datagrams as ChannelData.
     Changed,
-    /// Frames arrive with the ports that they were sent with: ports are not checked.
+    /// Frames come back with their addresses and ports swapped, as from [`crate::Bare::Tx`].
+    Mirrored,
+    /// Frames arrive as they were sent, as from [`crate::Bare::Redirect`].
     Unchanged,
 }
 
@@ -65,75 +38,65 @@ pub struct Channel {
     pub number: u16,
 }
 
-/// What is sent. Make one with [`Plan::new`] and change what differs.
+/// Channels in one or both directions. Make one with [`Plan::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// From clients to the listener, and from peers to the relayed address.
+    /// From clients to the listener (port [`abi::LISTENER`]), and from peers to the relayed
+    /// address.
     pub paths: [Path; 2],
     /// Channels, 1 to 65,535. They take turns.
     pub channels: u16,
-    /// Application data of each datagram in bytes: 20 to 1,400.
+    /// Application data of each datagram in bytes.
     pub payload: u16,
     /// Which directions.
     pub ways: Ways,
-    /// What stands in the relay's place.
+    /// What stands in the relay's place; [`crate::Traffic::attach_bare`] sets it too.
     pub crossing: Crossing,
-    /// The two interfaces of [`crate::Bare::Redirect`], in the namespace in which it is attached.
+    /// See [`Scheme::arms`].
     pub arms: [u32; 2],
+    /// See [`Scheme::tracked`].
+    pub tracked: bool,
 }
 
 impl Plan {
-    /// Both directions in turn, through a relay.
+    /// Both directions in turn, through a relay, counted but not tracked.
     pub fn new(paths: [Path; 2], channels: u16, payload: u16) -> Plan {
         let (ways, crossing) = (Ways::Both, Crossing::Changed);
-        Plan { paths, channels, payload, ways, crossing, arms: [0; 2] }
+        Plan { paths, channels, payload, ways, crossing, arms: [0; 2], tracked: false }
     }
 
-    /// The headers of both directions, as the generator wants them.
-    pub(crate) fn templates(&self) -> [abi::Template; abi::WAYS] {
-        let [to_peer, to_client] = &self.paths;
-        let mut ways =
-            [template(to_peer, self.payload, true), template(to_client, self.payload, false)];
-        let header = |way: usize| [12, 8][way];
-        let sizes = [0, 1].map(|way| head_size(&ways[way]) + header(way));
-        for way in 0..abi::WAYS {
-            ways[way].skip = (sizes[0].max(sizes[1]) - sizes[way]) as u32;
+    pub(crate) fn scheme(&self) -> Scheme {
+        let each = if self.ways == Ways::Both { 2 } else { 1 };
+        Scheme {
+            paths: self.paths.to_vec(),
+            flows: usize::from(self.channels) * each,
+            payloads: vec![self.payload],
+            tracked: self.tracked,
+            arms: self.arms,
         }
-        ways
     }
-}
 
-/// A sum of big-endian words, as `wire::Sum` keeps it.
-pub(crate) fn memory_order(sum: u16) -> u16 {
-    u16::from_ne_bytes(sum.to_be_bytes())
-}
-
-/// Ethernet and IP headers of a template.
-pub(crate) fn head_size(template: &abi::Template) -> usize {
-    if template.v6 != 0 { 54 } else { 34 }
-}
-
-fn template(path: &Path, payload: u16, channel: bool) -> abi::Template {
-    let Path { interface, own, next, src, dst } = *path;
-    let udp_size = 8 + payload + if channel { 4 } else { 0 };
-    let mut bytes = packet::head(next, own, src, dst, udp_size);
-    let mut covered = packet::pseudo_header(src, dst, udp_size);
-    covered.extend(udp_size.to_be_bytes());
-    if channel {
-        covered.extend(payload.to_be_bytes());
-    }
-    covered.extend(vec![abi::FILLING; usize::from(payload) - abi::STAMP]);
-    bytes.resize(56, 0);
-    let mut head = [0; 7];
-    for (word, bytes) in head.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_ne_bytes(*bytes);
-    }
-    abi::Template {
-        head,
-        ifindex: interface,
-        v6: dst.is_ipv6().into(),
-        skip: 0,
-        udp_size,
-        sum: memory_order(packet::sum(&covered)),
+    /// The flows of the channel counted as `number`, with theirs.
+    pub(crate) fn flows(&self, number: usize, channel: &Channel) -> Vec<(usize, Flow)> {
+        let Channel { client, relay, peer, number: channel } = *channel;
+        let listener = abi::LISTENER;
+        let leg = |src, dst, channel| Leg { src, dst, channel };
+        let to_peer = [leg(client, listener, Some(channel)), leg(relay, peer, None)];
+        let to_client = [leg(peer, relay, None), leg(listener, client, Some(channel))];
+        let flow = |path: usize, [out, relayed]: [Leg; 2]| {
+            let arrive = match self.crossing {
+                Crossing::Changed => relayed,
+                Crossing::Mirrored => Leg { src: out.dst, dst: out.src, ..out },
+                Crossing::Unchanged => out,
+            };
+            Flow { path, out, arrive, to_client: path == 1 }
+        };
+        match self.ways {
+            Ways::ToPeers => vec![(number, flow(0, to_peer))],
+            Ways::ToClients => vec![(number, flow(1, to_client))],
+            Ways::Both => {
+                vec![(2 * number, flow(0, to_peer)), (2 * number + 1, flow(1, to_client))]
+            }
+        }
     }
 }

@@ -1,80 +1,61 @@
-//! Generator and sink, and the bare programs, loaded and driven.
+//! The programs of ebpf/program/src/traffic.rs: loaded, told what to do, attached.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{Map, PerCpuArray};
+use aya::maps::{Array, Map};
 use aya::programs::xdp::XdpLinkId;
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-use crate::plan::{Channel, Crossing, Plan, head_size, memory_order};
-use crate::{abi, packet, sys};
+use crate::plan::{Channel, Crossing, Plan};
+use crate::scheme::{Flow, Scheme};
+use crate::{abi, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/traffic.o");
 
-/// How fast to send.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Offer {
-    /// Evenly, packets a second: open loop.
-    Rate(f64),
-    /// As fast as the generator can.
-    Most,
-}
-
-/// Where the generator's thread runs.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Place {
-    /// The core that it is kept on.
-    pub core: Option<usize>,
-    /// Its rank among real-time threads, 1 to 99; `None`: it is none. Needs CAP_SYS_NICE.
-    pub rank: Option<i32>,
-}
-
-/// What the generator did.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    /// To peers, and to clients.
-    pub packets: [u64; 2],
-    /// Due, but too late.
-    pub skipped: u64,
-    /// From the first to the last.
-    pub time: Duration,
-}
-
-/// What the sink saw.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Received {
-    /// Right, to peers and to clients.
-    pub right: [u64; 2],
-    /// Ours, and wrong.
-    pub wrong: u64,
-}
-
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Pod<T>(T);
+pub(crate) struct Pod<T>(pub(crate) T);
 #[allow(unsafe_code, reason = "aya's word for: any bytes are a value")]
 // SAFETY: used with structures of plain integers only.
 unsafe impl<T: Copy + 'static> aya::Pod for Pod<T> {}
 
-/// The programs of ebpf/program/src/traffic.rs. Dropping it detaches them.
+/// The programs. Dropping it detaches them.
 pub struct Traffic {
-    ebpf: Ebpf,
-    run: &'static [AtomicU64],
-    flows: &'static [AtomicU64],
-    frame: Vec<u8>,
+    pub(crate) ebpf: Ebpf,
+    pub(crate) maps: Maps,
+    pub(crate) scheme: Scheme,
+    /// What `set_channel` is about.
+    plan: Option<Plan>,
+    /// A frame of the generator's before it is written.
+    pub(crate) frame: Vec<u8>,
 }
+
+/// The maps, as words that programs change.
+pub(crate) struct Maps {
+    pub(crate) run: Words,
+    pub(crate) flows: Words,
+    pub(crate) arrivals: Words,
+    pub(crate) sent: Words,
+    pub(crate) received: Words,
+    pub(crate) lateness: Words,
+    pub(crate) latency: Words,
+    pub(crate) latency_by_slot: Words,
+    ports: Words,
+    lengths: Words,
+}
+
+/// Mapped for as long as this process lives.
+type Words = &'static [AtomicU64];
 
 /// The least that a program in the relay's place can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bare {
     /// Sends back where it came from, with addresses and ports swapped (XDP_TX).
     Tx,
-    /// Sends on to the other one of [`Plan::arms`].
+    /// Sends on to the other one of [`Scheme::arms`].
     Redirect,
 }
 
@@ -93,68 +74,135 @@ pub struct BareLinks {
     links: Vec<XdpLinkId>,
 }
 
+/// How a program was attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// By the kernel, for a driver that cannot.
+    Generic,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Mode::Native { "native" } else { "generic" })
+    }
+}
+
 /// Words of [`abi::Run`].
-mod word {
-    pub(super) const PACE: usize = 0;
-    pub(super) const START: usize = 1;
-    pub(super) const END: usize = 2;
-    pub(super) const WAYS: usize = 3;
-    pub(super) const FLOWS: usize = 4;
-    pub(super) const SENT: usize = 5;
-    pub(super) const SKIPPED: usize = 7;
-    pub(super) const LAST: usize = 9;
-    pub(super) const COUNT: usize = size_of::<super::abi::Run>() / 8;
+pub(crate) mod word {
+    pub(crate) const INTERVAL: usize = 0;
+    pub(crate) const START: usize = 1;
+    pub(crate) const END: usize = 2;
+    pub(crate) const FLOWS: usize = 3;
+    pub(crate) const PATTERN: usize = 4;
+    pub(crate) const SLOT: usize = 5;
+    pub(crate) const TAG: usize = 6;
+    pub(crate) const SENT: usize = 7;
+    pub(crate) const SKIPPED: usize = 9;
+    pub(crate) const NEXT: usize = 10;
+    pub(crate) const NOW: usize = 11;
+    pub(crate) const COUNT: usize = size_of::<super::abi::Run>() / 8;
+}
+
+/// Words of [`abi::Flow`].
+pub(crate) const FLOW_WORDS: usize = size_of::<abi::Flow>() / 8;
+/// The last of them.
+pub(crate) const FLOW_SENT: usize = 2;
+/// Words of [`abi::Arrivals`].
+pub(crate) const ARRIVALS_WORDS: usize = size_of::<abi::Arrivals>() / 8;
+
+impl Maps {
+    fn of(ebpf: &Ebpf, scheme: &Scheme) -> Result<Maps> {
+        let words = |name: &str, count: usize| sys::mapped(array(ebpf, name)?.fd(), count);
+        let tracked = if scheme.tracked { scheme.flows } else { 1 };
+        Ok(Maps {
+            run: words("RUN", word::COUNT)?,
+            flows: words("FLOWS", scheme.flows * FLOW_WORDS)?,
+            arrivals: words("ARRIVALS", tracked * ARRIVALS_WORDS)?,
+            sent: words("SENT", abi::SLOTS)?,
+            received: words("RECEIVED", abi::SLOTS)?,
+            lateness: words("LATENESS", abi::buckets(abi::COARSE))?,
+            latency: words("LATENCY", abi::WAYS * abi::buckets(abi::FINE))?,
+            latency_by_slot: words("LATENCY_BY_SLOT", abi::SLOTS * abi::buckets(abi::COARSE))?,
+            ports: words("PORTS", 65_536 / 16)?,
+            lengths: words("LENGTHS", abi::PATTERN)?,
+        })
+    }
 }
 
 impl Traffic {
-    /// Loads the programs; none is attached yet.
+    /// Loads the programs for channels between two addresses each; none is attached yet.
     ///
     /// # Errors
-    /// The kernel refuses: for want of CAP_BPF and CAP_NET_ADMIN, or because it is too old.
+    /// As [`Traffic::open`].
     pub fn load(plan: &Plan) -> Result<Traffic> {
-        let filling = vec![abi::FILLING; usize::from(plan.payload) - abi::STAMP];
-        let check_ports = u64::from(plan.crossing == Crossing::Changed);
-        let mut ebpf = EbpfLoader::new()
-            .override_global("DATA_SIZE", &u64::from(plan.payload), true)
-            .override_global("DATA_SUM", &u64::from(memory_order(packet::sum(&filling))), true)
-            .override_global("CHECK_PORTS", &check_ports, true)
-            .override_global("ARMS", &plan.arms.map(u64::from), true)
-            .map_max_entries("FLOWS", u32::from(plan.channels))
-            .load(OBJECT)?;
-        for (name, program) in ebpf.programs_mut() {
-            let program: &mut Xdp = program.try_into()?;
-            program.load().with_context(|| format!("the verifier refused `{name}`"))?;
-        }
-        let run = sys::mapped(array(&ebpf, "RUN")?.fd(), word::COUNT)?;
-        let flows = sys::mapped(array(&ebpf, "FLOWS")?.fd(), usize::from(plan.channels))?;
-        let ways = plan.templates();
-        let templates = ebpf.map_mut("TEMPLATES").context("TEMPLATES")?;
-        let mut templates: aya::maps::Array<_, Pod<abi::Template>> = templates.try_into()?;
-        for (way, template) in ways.into_iter().enumerate() {
-            templates.set(way as u32, Pod(template), 0)?;
-        }
-        let longest = ways.iter().map(|way| usize::from(way.udp_size) + head_size(way)).max();
-        let frame = vec![abi::FILLING; longest.unwrap_or_default()];
-        let traffic = Traffic { ebpf, run, flows, frame };
-        traffic.set(word::WAYS, plan.ways.bits());
-        traffic.set(word::FLOWS, plan.channels.into());
+        let mut traffic = Traffic::open(&plan.scheme())?;
+        traffic.plan = Some(plan.clone());
         Ok(traffic)
     }
 
-    fn set(&self, word: usize, value: u64) {
-        self.run[word].store(value, Relaxed);
+    /// Loads the programs; none is attached yet.
+    ///
+    /// # Errors
+    /// The scheme is out of its limits, or the kernel refuses: for want of CAP_BPF, CAP_NET_ADMIN
+    /// and CAP_PERFMON, or because it is too old.
+    pub fn open(scheme: &Scheme) -> Result<Traffic> {
+        scheme.check()?;
+        let longest = scheme.longest();
+        let tracked = if scheme.tracked { scheme.flows } else { 1 };
+        let mut ebpf = EbpfLoader::new()
+            .override_global("LONGEST", &u64::from(longest), true)
+            .override_global("HEADERS", &(scheme.headers() as u64), true)
+            .override_global("MIXED", &u64::from(scheme.payloads.len() > 1), true)
+            .override_global("TRACKED", &u64::from(scheme.tracked), true)
+            .override_global("ARMS", &scheme.arms.map(u64::from), true)
+            .map_max_entries("FLOWS", scheme.flows as u32)
+            .map_max_entries("ARRIVALS", tracked as u32)
+            .load(OBJECT)
+            .context("loading the traffic programs' maps")?;
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().with_context(|| format!("loading the program `{name}`"))?;
+        }
+        let maps = Maps::of(&ebpf, scheme)?;
+        let templates = ebpf.map_mut("TEMPLATES").context("TEMPLATES")?;
+        let mut templates: Array<_, Pod<abi::Template>> = templates.try_into()?;
+        for (number, path) in scheme.paths.iter().enumerate() {
+            templates.set(number as u32, Pod(path.template()), 0)?;
+        }
+        for (word, payload) in maps.lengths.iter().zip(&scheme.payloads) {
+            word.store(u64::from(*payload), Relaxed);
+        }
+        maps.run[word::FLOWS].store(scheme.flows as u64, Relaxed);
+        maps.run[word::PATTERN].store(scheme.payloads.len() as u64, Relaxed);
+        let frame = vec![abi::FILLING; scheme.headers() + usize::from(longest)];
+        Ok(Traffic { ebpf, maps, scheme: scheme.clone(), plan: None, frame })
     }
 
-    fn word(&self, word: usize) -> u64 {
-        self.run[word].load(Relaxed)
+    /// What it was loaded for.
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
     }
 
-    /// Tells generator and sink a channel, counted from 0.
+    /// Tells generator and sink a channel of the plan, counted from 0.
     pub fn set_channel(&self, number: usize, channel: &Channel) {
-        let Channel { client, relay, peer, number: channel } = *channel;
-        let [client, relay, peer, channel] = [client, relay, peer, channel].map(u64::from);
-        let word = abi::Flow(client | relay << 16 | peer << 32 | channel << 48);
-        self.flows[number].store(word.0, Relaxed);
+        let plan = self.plan.as_ref();
+        for (number, flow) in plan.into_iter().flat_map(|plan| plan.flows(number, channel)) {
+            self.set_flow(number, &flow);
+        }
+    }
+
+    /// Tells generator and sink a flow, counted from 0 and below [`Scheme::flows`].
+    pub fn set_flow(&self, number: usize, flow: &Flow) {
+        let Flow { path, out, arrive, to_client } = *flow;
+        let at = number * FLOW_WORDS;
+        self.maps.flows[at].store(out.word(path as u16), Relaxed);
+        self.maps.flows[at + 1].store(arrive.word(to_client.into()), Relaxed);
+        let port = usize::from(arrive.dst);
+        let kind = if arrive.channel.is_some() { abi::port::FRAMED } else { abi::port::BARE };
+        let kind = kind | if to_client { abi::port::TO_CLIENT } else { 0 };
+        self.maps.ports[port / 16].fetch_or(kind << (port % 16 * 4), Relaxed);
     }
 
     /// Attaches the sink to the interfaces at which traffic arrives.
@@ -166,18 +214,40 @@ impl Traffic {
         Ok(())
     }
 
+    /// Attaches the sink natively, or where the driver cannot, generically.
+    ///
+    /// # Errors
+    /// The driver's or the kernel's answer: EBUSY and EEXIST where another program is attached.
+    pub fn attach_sink_somehow(&mut self, interface: u32) -> Result<Mode> {
+        let program = xdp(&mut self.ebpf, "sink")?;
+        match program.attach_to_if_index(interface, XdpMode::Driver) {
+            Ok(_) => Ok(Mode::Native),
+            Err(native) => match program.attach_to_if_index(interface, XdpMode::Skb) {
+                Ok(_) => Ok(Mode::Generic),
+                Err(_) => Err(native.into()),
+            },
+        }
+    }
+
     fn attach(&mut self, name: &str, interfaces: &[u32]) -> Result<Vec<XdpLinkId>> {
         let program = xdp(&mut self.ebpf, name)?;
         let attach = |&index| Ok(program.attach_to_if_index(index, XdpMode::Driver)?);
         interfaces.iter().map(attach).collect()
     }
 
-    /// Puts a bare program in the relay's place.
+    /// Puts a bare program in the relay's place: channels that are set from now on are to arrive
+    /// as it sends them.
     ///
     /// # Errors
     /// As [`Traffic::attach_sink`].
     pub fn attach_bare(&mut self, program: Bare, interfaces: &[u32]) -> Result<BareLinks> {
         let links = self.attach(program.program(), interfaces)?;
+        if let Some(plan) = &mut self.plan {
+            plan.crossing = match program {
+                Bare::Tx => Crossing::Mirrored,
+                Bare::Redirect => Crossing::Unchanged,
+            };
+        }
         Ok(BareLinks { program, links })
     }
 
@@ -188,91 +258,6 @@ impl Traffic {
     pub fn detach_bare(&mut self, bare: BareLinks) -> Result<()> {
         let program = xdp(&mut self.ebpf, bare.program.program())?;
         bare.links.into_iter().try_for_each(|link| Ok(program.detach(link)?))
-    }
-
-    /// Sends for `time`; returns when all has been sent.
-    ///
-    /// # Errors
-    /// The kernel refuses the test run (CAP_SYS_ADMIN), or ends it early.
-    pub fn send(&self, offer: Offer, time: Duration, place: Place) -> Result<Sent> {
-        const SET_UP: Duration = Duration::from_millis(60);
-        let start = sys::monotonic() + SET_UP.as_nanos() as u64;
-        let pace = match offer {
-            Offer::Rate(rate) => (rate / 1e9 * (1u64 << 32) as f64) as u64,
-            Offer::Most => 0,
-        };
-        for word in word::SENT..word::COUNT {
-            self.set(word, 0);
-        }
-        self.set(word::PACE, pace);
-        self.set(word::START, start);
-        self.set(word::END, start + time.as_nanos() as u64);
-        let (ready, thread) = mpsc::channel();
-        thread::scope(|scope| {
-            let generator = scope.spawn(move || {
-                place.take()?;
-                ready.send(sys::thread_id())?;
-                self.generate()
-            });
-            let thread = thread.recv();
-            thread::sleep(SET_UP + time);
-            if let Ok(thread) = thread {
-                while !generator.is_finished() {
-                    sys::interrupt(thread)?;
-                    thread::sleep(Duration::from_millis(2));
-                }
-            }
-            let result = generator.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let error = result?.unwrap_or_default();
-            if !error.contains("EINTR") && !error.contains("Interrupted") {
-                bail!("the generator stopped early: {error}");
-            }
-            Ok(())
-        })?;
-        let packets = [self.word(word::SENT), self.word(word::SENT + 1)];
-        let elapsed = self.word(word::LAST).saturating_sub(start);
-        let skipped = self.word(word::SKIPPED);
-        Ok(Sent { packets, skipped, time: Duration::from_nanos(elapsed) })
-    }
-
-    /// The test run: never ends by itself in time, but is interrupted. How it ended.
-    fn generate(&self) -> Result<Option<String>> {
-        let program: &Xdp = self.ebpf.program("generate").context("generate")?.try_into()?;
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(&self.frame);
-        options.repeat = u32::MAX;
-        options.attrs = TestRunAttrs::new().xdp_live_frames(64);
-        Ok(program.test_run(options).err().map(|error| format!("{error:?}")))
-    }
-
-    /// What the sink has seen since the programs were loaded.
-    ///
-    /// # Errors
-    /// The kernel refuses to read the map.
-    pub fn received(&self) -> Result<Received> {
-        let map = self.ebpf.map("SEEN").context("SEEN")?;
-        let map: PerCpuArray<_, Pod<abi::Seen>> = map.try_into()?;
-        let mut sum = Received::default();
-        for cpu in map.get(&0, 0)?.iter() {
-            for way in 0..abi::WAYS {
-                sum.right[way] += cpu.0.right[way];
-            }
-            sum.wrong += cpu.0.wrong;
-        }
-        Ok(sum)
-    }
-}
-
-impl Place {
-    /// Moves this thread there.
-    fn take(self) -> Result<()> {
-        if let Some(core) = self.core {
-            sys::pin(0, core).with_context(|| format!("core {core} for the generator"))?;
-        }
-        if let Some(rank) = self.rank {
-            sys::at_once(0, rank).context("a real-time thread for the generator")?;
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Makes frames. Run with live frames (BPF_F_TEST_XDP_LIVE_FRAMES) in one long call; paces itself,
 //! because such a call takes 25 ms to set up whatever its size.
 
-use crate::abi::{Flow, Run, Template};
+use crate::abi::{
+    COARSE, FILLING, FRACTION, Flow, Leg, PATHS, PATTERN, PAYLOAD_MAX, Run, SLOTS, STAMP, Template,
+    bucket, buckets, filling_sum, fold, stamp,
+};
 use crate::frame::Xdp;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action::XDP_DROP},
@@ -10,67 +13,141 @@ use aya_ebpf::{
     maps::Array,
     programs::XdpContext,
 };
+use core::ptr::read_volatile;
+use wire::Frame;
 use wire::headers::{ChannelData, Udp};
-use wire::{Frame, Sum};
 
 #[map]
-pub static FLOWS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static FLOWS: Array<Flow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TEMPLATES: Array<Template> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+pub static RUN: Array<Run> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static RUN: Array<Run> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static TEMPLATES: Array<Template> = Array::with_max_entries(PATHS as u32, BPF_F_MMAPABLE);
+/// Payload lengths that take turns, where there are several.
+#[map]
+static LENGTHS: Array<u64> = Array::with_max_entries(PATTERN as u32, BPF_F_MMAPABLE);
+/// Sent, by the part of the run in which it was due.
+#[map]
+static SENT: Array<u64> = Array::with_max_entries(SLOTS as u32, BPF_F_MMAPABLE);
+/// From being due to leaving.
+#[map]
+static LATENESS: Array<u64> = Array::with_max_entries(buckets(COARSE) as u32, BPF_F_MMAPABLE);
+
+/// The longest payload.
+#[unsafe(no_mangle)]
+static LONGEST: u64 = 160;
+/// The longest headers, from Ethernet to ChannelData.
+#[unsafe(no_mangle)]
+static HEADERS: u64 = 46;
+/// 1 where the lengths are those of `LENGTHS`; 0 where all are `LONGEST`.
+#[unsafe(no_mangle)]
+static MIXED: u64 = 0;
+/// 1 where each flow, its times and every byte are followed; 0 where only datagrams are counted.
+#[unsafe(no_mangle)]
+static TRACKED: u64 = 0;
 
 /// Packets that may be sent at once after a pause. Above it they are skipped, and counted: a burst
 /// would measure the rings.
 const BURST: u64 = 64;
 
+#[inline(always)]
+pub fn tracked() -> bool {
+    unsafe { read_volatile(&raw const TRACKED) != 0 }
+}
+
 /// Sends the next frame, or nothing if none is due.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
-    let sent = RUN.get_ptr_mut(0).and_then(|run| next(&mut Xdp(&ctx), unsafe { &mut *run }));
-    sent.unwrap_or(XDP_DROP)
+    let Some(run) = RUN.get_ptr_mut(0) else { return XDP_DROP };
+    next(&mut Xdp(&ctx), unsafe { &mut *run }).unwrap_or(XDP_DROP)
+}
+
+/// When the next is due, if it is.
+#[inline(always)]
+fn due(run: &mut Run) -> Option<u64> {
+    if run.interval == 0 {
+        if run.credit == 0 {
+            run.now = unsafe { bpf_ktime_get_ns() };
+            run.credit = BURST;
+        }
+        if run.now < run.start || run.now >= run.end {
+            run.credit = 0;
+            return None;
+        }
+        run.credit -= 1;
+        return Some(run.now);
+    }
+    let mut due = run.start + (run.next >> FRACTION);
+    // The clock costs as much as all the rest: it is read when all that was due has been sent.
+    if due > run.now {
+        let now = unsafe { bpf_ktime_get_ns() };
+        if due > now || due >= run.end {
+            return None;
+        }
+        run.now = now;
+        let behind = ((now - run.start) << FRACTION) - run.next;
+        if behind > BURST * run.interval {
+            let skip = behind / run.interval - BURST;
+            run.skipped += skip;
+            run.next += skip * run.interval;
+            due = run.start + (run.next >> FRACTION);
+        }
+    }
+    if due >= run.end {
+        return None;
+    }
+    run.next += run.interval;
+    Some(due)
 }
 
 #[inline(always)]
 fn next(frame: &mut Xdp, run: &mut Run) -> Option<u32> {
-    let count = run.sent[0] + run.sent[1] + run.skipped;
-    // The clock costs as much as all the rest: it is read when all that was due has been sent, and
-    // where nothing is paced now and then.
-    if count >= run.due {
-        let now = unsafe { bpf_ktime_get_ns() };
-        if now < run.start || now >= run.end {
+    let due = due(run)?;
+    let longest = unsafe { read_volatile(&raw const LONGEST) };
+    let mut size = longest;
+    if unsafe { read_volatile(&raw const MIXED) } != 0 {
+        size = *LENGTHS.get(run.at as u32)?;
+        run.at = if run.at + 1 >= run.pattern { 0 } else { run.at + 1 };
+        if size > longest {
             return None;
         }
-        let due = if run.pace == 0 { count + BURST } else { ((now - run.start) * run.pace) >> 32 };
-        if count >= due {
-            return None;
+        if size < longest {
+            frame.trim_tail((longest - size) as u32)?;
         }
-        if due - count > BURST {
-            run.skipped += due - count - BURST;
-        }
-        run.due = due;
-        run.last = now;
     }
-    let to_client = run.ways == 2 || (run.ways == 3 && run.way == 1);
-    let template = if to_client { TEMPLATES.get(1)? } else { TEMPLATES.get(0)? };
     let number = run.flow;
-    let flow = Flow(*FLOWS.get(number as u32)?);
-    if run.ways != 3 || run.way == 1 {
-        run.flow = if number + 1 >= run.flows { 0 } else { number + 1 };
-    }
-    run.way ^= 1;
-    let stamp = (count as u32, number as u16);
+    run.flow = if number + 1 >= run.flows { 0 } else { number + 1 };
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(number as u32)? };
+    let out = Leg(flow.out);
+    let template = TEMPLATES.get(out.number() as u32)?;
+    let stamp = stamp(run.tag as u8, number as u32, flow.sent as u32, due);
     if template.v6 != 0 {
-        write::<54>(frame, template, flow, stamp, to_client)?;
+        write::<54>(frame, template, out, size, stamp)?;
     } else {
-        write::<34>(frame, template, flow, stamp, to_client)?;
+        write::<34>(frame, template, out, size, stamp)?;
     }
-    if to_client {
-        run.sent[1] += 1;
-    } else {
+    flow.sent += 1;
+    if Leg(flow.arrive).number() == 0 {
         run.sent[0] += 1;
+    } else {
+        run.sent[1] += 1;
+    }
+    if tracked() {
+        note(run, due);
     }
     Some(unsafe { bpf_redirect(template.ifindex, 0) as u32 })
+}
+
+#[inline(always)]
+fn note(run: &Run, due: u64) {
+    let slot = (due - run.start).checked_div(run.slot).unwrap_or(0).min(SLOTS as u64 - 1);
+    if let Some(sent) = SENT.get_ptr_mut(slot as u32) {
+        unsafe { *sent += 1 };
+    }
+    let late = bucket(run.now - due, COARSE);
+    if let Some(count) = LATENESS.get_ptr_mut(late as u32) {
+        unsafe { *count += 1 };
+    }
 }
 
 /// All headers and the stamp: pages come back with the contents that the relay gave them, but the
@@ -79,35 +156,75 @@ fn next(frame: &mut Xdp, run: &mut Run) -> Option<u32> {
 fn write<const HEAD: usize>(
     frame: &mut Xdp,
     template: &Template,
-    flow: Flow,
-    (number, flow_number): (u32, u16),
-    to_client: bool,
+    out: Leg,
+    size: u64,
+    stamp: [u32; 5],
 ) -> Option<()> {
-    if template.skip != 0 {
-        frame.move_head(template.skip as i32)?;
+    let framed = out.channel() != 0;
+    let wrapped = size + if framed { ChannelData::SIZE as u64 } else { 0 };
+    let datagram = Udp::SIZE as u64 + wrapped;
+    let own = HEAD + Udp::SIZE + if framed { ChannelData::SIZE } else { 0 };
+    let skip = unsafe { read_volatile(&raw const HEADERS) } as i32 - own as i32;
+    if skip != 0 {
+        frame.move_head(skip)?;
     }
     let head = &raw const template.head;
     *frame.at_mut::<[u8; HEAD]>(0)? = unsafe { *head.cast::<[u8; HEAD]>() };
-    let (src, dst) =
-        if to_client { (flow.peer(), flow.relay()) } else { (flow.client(), crate::abi::LISTENER) };
-    let mut sum = Sum::raw(template.sum).with(src.into()).with(dst.into());
+    if HEAD == 34 {
+        let total = (datagram as u16 + 20).to_be();
+        *frame.at_mut::<[u8; 2]>(16)? = total.to_ne_bytes();
+        let checksum = !fold(template.ip_sum as u64 + total as u64);
+        *frame.at_mut::<[u8; 2]>(24)? = checksum.to_ne_bytes();
+    } else {
+        *frame.at_mut::<[u8; 2]>(18)? = (datagram as u16).to_be_bytes();
+    }
+    // The length is in the datagram, and in what the checksum takes for the IP header.
+    let mut sum = template.sum as u64 + filling_sum(size - STAMP as u64);
+    sum += out.src().to_be() as u64 + out.dst().to_be() as u64;
+    sum += 2 * (datagram as u16).to_be() as u64;
     let mut at = HEAD + Udp::SIZE;
-    if !to_client {
-        let data = template.udp_size - (Udp::SIZE + ChannelData::SIZE) as u16;
-        let channel = flow.channel().into();
-        *frame.at_mut(at)? = ChannelData { channel, size: data.into() };
-        sum = sum.with(channel);
+    if framed {
+        let channel = out.channel().into();
+        *frame.at_mut(at)? = ChannelData { channel, size: (size as u16).into() };
+        sum += out.channel().to_be() as u64 + (size as u16).to_be() as u64;
         at += ChannelData::SIZE;
     }
     *frame.at_mut(HEAD)? = Udp {
-        src: src.into(),
-        dst: dst.into(),
-        size: template.udp_size.into(),
-        checksum: sum.checksum(),
+        src: out.src().into(),
+        dst: out.dst().into(),
+        size: (datagram as u16).into(),
+        checksum: u16::from_be(match !fold(sum) {
+            0 => 0xffff,
+            checksum => checksum,
+        })
+        .into(),
     };
-    *frame.at_mut::<[u8; 4]>(at)? = number.to_ne_bytes();
-    *frame.at_mut::<[u8; 4]>(at + 4)? = (!number).to_ne_bytes();
-    let pair = flow_number as u32 | (!flow_number as u32) << 16;
-    *frame.at_mut::<[u8; 4]>(at + 8)? = pair.to_ne_bytes();
+    let [a, b, c, d, e] = stamp.map(u32::to_ne_bytes);
+    *frame.at_mut::<[u8; 4]>(at)? = a;
+    *frame.at_mut::<[u8; 4]>(at + 4)? = b;
+    *frame.at_mut::<[u8; 4]>(at + 8)? = c;
+    *frame.at_mut::<[u8; 4]>(at + 12)? = d;
+    *frame.at_mut::<[u8; 4]>(at + 16)? = e;
+    if tracked() {
+        fill(frame, at + STAMP);
+    }
     Some(())
+}
+
+/// Writes the filling again, to the frame's end: what damaged it on the way may have done so in
+/// this very page.
+#[inline(always)]
+fn fill(frame: &mut Xdp, start: usize) {
+    const STEP: usize = 8;
+    let mut at = start;
+    for _ in 0..(PAYLOAD_MAX - STAMP) / STEP {
+        let Some(word) = frame.at_mut::<[u8; STEP]>(at) else { break };
+        *word = [FILLING; STEP];
+        at += STEP;
+    }
+    for _ in 0..STEP - 1 {
+        let Some(byte) = frame.at_mut::<u8>(at) else { break };
+        *byte = FILLING;
+        at += 1;
+    }
 }

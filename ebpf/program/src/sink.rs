@@ -1,145 +1,251 @@
 //! Takes what came through: checks, counts and drops it. Everything else is passed on, so that
 //! the clients' sockets get their answers.
 
-use crate::abi::{FILLING, Flow, LISTENER, STAMP, Seen, TAIL};
-use crate::frame::Xdp;
-use crate::generator::FLOWS;
+use crate::abi::{
+    COARSE, FILLING, FINE, Leg, PAYLOAD_MAX, SLOTS, STAMP, WAYS, buckets, filling_sum, fold,
+    is_stamp, port, seen,
+};
+use crate::frame::{Xdp, opaque};
+use crate::generator::{FLOWS, RUN, tracked};
+use crate::track;
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::{BPF_F_MMAPABLE, xdp_action::XDP_DROP, xdp_action::XDP_PASS},
     macros::{map, xdp},
-    maps::PerCpuArray,
+    maps::{Array, PerCpuArray},
     programs::XdpContext,
 };
-use core::ptr::read_volatile;
 use wire::headers::{ChannelData, Ethernet, IPV4, IPV6, Ipv4, Ipv6, UDP, Udp};
 use wire::{Frame, Sum};
 
 #[map]
-static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
+static SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(seen::WORDS, 0);
+/// What is ours: see [`port`].
+#[map]
+static PORTS: Array<u64> = Array::with_max_entries(65_536 / 16, BPF_F_MMAPABLE);
+/// Received, by the part of the run in which it was due.
+#[map]
+pub static RECEIVED: Array<u64> = Array::with_max_entries(SLOTS as u32, BPF_F_MMAPABLE);
+/// Latencies, by direction.
+#[map]
+pub static LATENCY: Array<u64> =
+    Array::with_max_entries((WAYS * buckets(FINE)) as u32, BPF_F_MMAPABLE);
+/// Latencies, by part of the run.
+#[map]
+pub static LATENCY_BY_SLOT: Array<u64> =
+    Array::with_max_entries((SLOTS * buckets(COARSE)) as u32, BPF_F_MMAPABLE);
 
-/// Bytes of application data in each datagram.
-#[unsafe(no_mangle)]
-static DATA_SIZE: u64 = 160;
-/// One's-complement sum of the filling.
-#[unsafe(no_mangle)]
-static DATA_SUM: u64 = 0;
-/// 1 where the frames have crossed a relay or a mirror, 0 where they were only passed on.
-#[unsafe(no_mangle)]
-static CHECK_PORTS: u64 = 1;
-
-/// What a frame is to the sink.
-enum Fault {
-    /// Not ours.
-    Other,
-    /// Ours, and not as it should be.
-    Wrong,
+/// A good one.
+pub struct Arrived {
+    pub flow: u32,
+    pub stamp: [u32; 5],
+    pub to_client: bool,
 }
 
 /// Counts one frame. Attached where the relay's output arrives.
 #[xdp]
 pub fn sink(ctx: XdpContext) -> u32 {
-    let judged = judge(&Xdp(&ctx));
-    let Some(seen) = SEEN.get_ptr_mut(0) else { return XDP_PASS };
-    let seen = unsafe { &mut *seen };
-    match judged {
-        Ok(true) => seen.right[1] += 1,
-        Ok(false) => seen.right[0] += 1,
-        Err(Fault::Wrong) => seen.wrong += 1,
-        Err(Fault::Other) => {
-            seen.other += 1;
-            return XDP_PASS;
-        }
+    let word = judge(&Xdp(&ctx));
+    if let Some(count) = SEEN.get_ptr_mut(word) {
+        unsafe { *count += 1 };
     }
-    XDP_DROP
+    if word == seen::OTHER { XDP_PASS } else { XDP_DROP }
+}
+
+/// The word of [`SEEN`] in which a frame counts. A number, and no enum with contents: the compiler
+/// would copy contents that are not there, and the verifier refuses to read what nobody wrote.
+#[inline(always)]
+fn word(kind: u32, to_client: bool) -> u32 {
+    kind + to_client as u32
 }
 
 #[inline(always)]
-fn judge(frame: &Xdp) -> Result<bool, Fault> {
-    let ethernet = frame.at::<Ethernet>(0).ok_or(Fault::Other)?;
+fn judge(frame: &Xdp) -> u32 {
+    judge_ip(frame).unwrap_or(seen::OTHER)
+}
+
+/// `None`: not ours.
+#[inline(always)]
+fn judge_ip(frame: &Xdp) -> Option<u32> {
+    let ethernet = frame.at::<Ethernet>(0)?;
     match ethernet.kind.get() {
         IPV4 => {
-            let ip = frame.at::<Ipv4>(Ethernet::SIZE).ok_or(Fault::Other)?;
-            if ip.version_ihl != 0x45 || ip.protocol != UDP {
-                return Err(Fault::Other);
+            let ip = frame.at::<Ipv4>(Ethernet::SIZE)?;
+            let whole = ip.fragment.get() & 0x3fff == 0;
+            if ip.version_ihl != 0x45 || ip.protocol != UDP || !whole {
+                return None;
             }
             let size = ip.size.get().wrapping_sub(Ipv4::SIZE as u16);
             let sum = Sum::default().bytes(&ip.src).bytes(&ip.dst);
             judge_udp::<{ Ethernet::SIZE + Ipv4::SIZE }>(frame, size, sum)
         }
         IPV6 => {
-            let ip = frame.at::<Ipv6>(Ethernet::SIZE).ok_or(Fault::Other)?;
+            let ip = frame.at::<Ipv6>(Ethernet::SIZE)?;
             if ip.next != UDP {
-                return Err(Fault::Other);
+                return None;
             }
             let sum = Sum::default().bytes(&ip.src).bytes(&ip.dst);
             judge_udp::<{ Ethernet::SIZE + Ipv6::SIZE }>(frame, ip.size.get(), sum)
         }
-        _ => Err(Fault::Other),
+        _ => None,
     }
 }
 
 #[inline(always)]
-fn judge_udp<const AT: usize>(frame: &Xdp, size: u16, sum: Sum) -> Result<bool, Fault> {
-    let udp = frame.at::<Udp>(AT).ok_or(Fault::Other)?;
-    let first = frame.at::<[u8; 4]>(AT + Udp::SIZE).ok_or(Fault::Other)?;
-    let [a, b, c, d] = *first;
-    let from_listener = udp.src.get() == LISTENER || udp.dst.get() == LISTENER;
-    if from_listener && a < 0x40 {
-        return Err(Fault::Other); // STUN
+fn judge_udp<const AT: usize>(frame: &Xdp, size: u16, addresses: Sum) -> Option<u32> {
+    let udp = frame.at::<Udp>(AT)?;
+    let number = udp.dst.get() as u32;
+    let kind = *PORTS.get(number >> 4)? >> ((number & 15) * 4) & 15;
+    if kind == 0 {
+        return None;
     }
-    let sum = sum
-        .with(udp.src)
-        .with(udp.dst)
-        .with(udp.size)
-        .with(udp.size)
-        .with(udp.checksum)
-        .with(0x11.into())
-        .plus(Sum::raw(unsafe { read_volatile(&DATA_SUM) } as u16));
-    if udp.size.get() != size {
-        return Err(Fault::Wrong);
+    let unreadable = Some(word(seen::UNREADABLE, kind & port::TO_CLIENT != 0));
+    let pseudo = addresses.with(udp.size).with(0x11.into());
+    let sum = pseudo.with(udp.src).with(udp.dst).with(udp.size).with(udp.checksum);
+    let checksum = Checksum {
+        field: u16::from_ne_bytes(udp.checksum.to_bytes()),
+        pseudo: pseudo.fold(),
+        sum: sum.fold(),
+        optional: AT == Ethernet::SIZE + Ipv4::SIZE,
+    };
+    let bytes = udp.size.get() as u64;
+    let ports = Leg::new(udp.src.get(), udp.dst.get(), 0, 0);
+    let Some([a, b, c, d]) = frame.at::<[u8; 4]>(AT + Udp::SIZE).copied() else {
+        return unreadable;
+    };
+    let framed = kind & port::FRAMED != 0 && a >> 4 == 4;
+    if !framed && kind & port::BARE == 0 {
+        return None; // STUN
     }
-    let data = unsafe { read_volatile(&DATA_SIZE) };
-    if from_listener {
-        let channel = u16::from_be_bytes([a, b]);
-        let length = u16::from_be_bytes([c, d]);
-        let whole = (Udp::SIZE + ChannelData::SIZE) as u64 + data;
-        let sum = sum.with(channel.into()).with(length.into());
-        if length as u64 != data || size as u64 != whole || sum.fold() != 0xffff {
-            return Err(Fault::Wrong);
+    if bytes as u16 != size || bytes < (Udp::SIZE + ChannelData::SIZE) as u64 {
+        return unreadable;
+    }
+    let judged = if framed {
+        let (channel, length) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let header = u16::from_ne_bytes([a, b]) as u64 + u16::from_ne_bytes([c, d]) as u64;
+        // padding is for streams (RFC 8656 section 12.5)
+        if bytes - (Udp::SIZE + ChannelData::SIZE) as u64 != length as u64 {
+            return unreadable;
         }
-        let flow = stamp(frame, AT + Udp::SIZE + ChannelData::SIZE).ok_or(Fault::Wrong)?;
-        right(flow.client() == udp.dst.get() && flow.channel() == channel, true)
+        let data = Data { size: length as u64, header, place: Leg(ports.0 | (channel as u64) << 32) };
+        judge_data(frame, AT + Udp::SIZE + ChannelData::SIZE, data, &checksum)
     } else {
-        if size as u64 != Udp::SIZE as u64 + data || sum.fold() != 0xffff {
-            return Err(Fault::Wrong);
+        let data = Data { size: bytes - Udp::SIZE as u64, header: 0, place: ports };
+        judge_data(frame, AT + Udp::SIZE, data, &checksum)
+    };
+    judged.or(unreadable)
+}
+
+/// A UDP checksum, and what there is to check it by.
+struct Checksum {
+    field: u16,
+    /// Of the pseudo-header alone.
+    pseudo: u16,
+    /// Of that and the UDP header.
+    sum: u16,
+    /// None is allowed (IPv4).
+    optional: bool,
+}
+
+impl Checksum {
+    /// Whether it fits data with this sum.
+    #[inline(always)]
+    fn fits(&self, data: u64) -> bool {
+        // A sender on this host may have left it to a device that a veth does not have: then the
+        // field holds the sum of the pseudo-header.
+        fold(self.sum as u64 + data) == 0xffff
+            || self.optional && self.field == 0
+            || self.field == self.pseudo
+    }
+}
+
+/// The data of a datagram.
+struct Data {
+    /// Bytes.
+    size: u64,
+    /// Sum of the ChannelData header, or 0.
+    header: u64,
+    /// Ports and channel by which it came.
+    place: Leg,
+}
+
+/// `None`: it cannot be read.
+#[inline(always)]
+fn judge_data(frame: &Xdp, at: usize, data: Data, checksum: &Checksum) -> Option<u32> {
+    let Data { size, header, place } = data;
+    if size < STAMP as u64 || size > PAYLOAD_MAX as u64 {
+        return None;
+    }
+    let word_at = |at| frame.at::<[u8; 4]>(at).map(|bytes| u32::from_ne_bytes(*bytes));
+    let stamp = [
+        word_at(at)?,
+        word_at(at + 4)?,
+        word_at(at + 8)?,
+        word_at(at + 12)?,
+        word_at(at + 16)?,
+    ];
+    if !is_stamp(stamp) {
+        return None;
+    }
+    if stamp[0] as u8 != RUN.get(0)?.tag as u8 {
+        return Some(seen::STRAY);
+    }
+    let number = stamp[0] >> 8;
+    let arrive = Leg(FLOWS.get(number)?.arrive);
+    let to_client = arrive.number() != 0;
+    let filled = if tracked() {
+        is_filled(frame, at + STAMP, size - STAMP as u64)
+    } else {
+        ends_filled(frame, at + STAMP, size - STAMP as u64)
+    };
+    let arrived = Arrived { flow: number, stamp, to_client };
+    if !filled || !checksum.fits(header + filling_sum(size - STAMP as u64)) {
+        let counts = !tracked() || track::damaged(&arrived);
+        return Some(if counts { word(seen::DAMAGED, to_client) } else { seen::REPEATED });
+    }
+    if arrive.0 << 16 != place.0 << 16 {
+        return Some(word(seen::MISROUTED, to_client));
+    }
+    let counts = !tracked() || track::intact(&arrived);
+    Some(if counts { word(seen::RIGHT, to_client) } else { seen::REPEATED })
+}
+
+const STEP: usize = 8;
+const WORD: u64 = u64::from_ne_bytes([FILLING; STEP]);
+
+/// First and last word: a relay that copies too little, or from the wrong place, shows there.
+#[inline(always)]
+fn ends_filled(frame: &Xdp, at: usize, size: u64) -> bool {
+    if size < STEP as u64 {
+        return true;
+    }
+    let first = frame.at::<[u8; STEP]>(at).map(|bytes| u64::from_ne_bytes(*bytes));
+    let last = frame.peek::<[u8; STEP]>(at + size as usize - STEP).map(u64::from_ne_bytes);
+    first == Some(WORD) && last == Some(WORD)
+}
+
+/// Every byte.
+#[inline(always)]
+fn is_filled(frame: &Xdp, start: usize, size: u64) -> bool {
+    let mut wrong = 0;
+    let mut left = opaque(size as usize);
+    let mut at = start;
+    for _ in 0..(PAYLOAD_MAX - STAMP) / STEP {
+        if left < STEP {
+            break;
         }
-        let flow = stamp(frame, AT + Udp::SIZE).ok_or(Fault::Wrong)?;
-        right(flow.relay() == udp.src.get() && flow.peer() == udp.dst.get(), false)
+        let Some(word) = frame.at::<[u8; STEP]>(at) else { return false };
+        wrong |= u64::from_ne_bytes(*word) ^ WORD;
+        at += STEP;
+        left -= STEP;
     }
-}
-
-#[inline(always)]
-fn right(ports: bool, to_client: bool) -> Result<bool, Fault> {
-    let checked = unsafe { read_volatile(&CHECK_PORTS) } != 0;
-    if ports || !checked { Ok(to_client) } else { Err(Fault::Wrong) }
-}
-
-/// The flow of the data at `at`, if stamp and filling are as they were sent.
-#[inline(always)]
-fn stamp(frame: &Xdp, at: usize) -> Option<Flow> {
-    let word = |at| frame.at::<[u8; 4]>(at).map(|bytes| u32::from_ne_bytes(*bytes));
-    let (number, complement, pair) = (word(at)?, word(at + 4)?, word(at + 8)?);
-    let flow = pair & 0xffff;
-    let filling = u64::from_ne_bytes(*frame.at::<[u8; TAIL]>(at + STAMP)?);
-    let whole = number == !complement && flow == !(pair >> 16) & 0xffff;
-    if !whole || filling != u64::from_ne_bytes([FILLING; TAIL]) {
-        return None;
+    for _ in 0..STEP - 1 {
+        if left == 0 {
+            break;
+        }
+        let Some(byte) = frame.at::<u8>(at) else { return false };
+        wrong |= (*byte ^ FILLING) as u64;
+        at += 1;
+        left -= 1;
     }
-    // the last bytes: a relay that copies too little, or from the wrong place, shows here
-    let size = unsafe { read_volatile(&DATA_SIZE) } as usize;
-    let tail: [u8; TAIL] = frame.peek(at + size - TAIL)?;
-    if u64::from_ne_bytes(tail) != u64::from_ne_bytes([FILLING; TAIL]) {
-        return None;
-    }
-    Some(Flow(*FLOWS.get(flow)?))
+    wrong == 0
 }

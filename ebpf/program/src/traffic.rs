@@ -2,7 +2,8 @@
 //! the relay's own object.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features, reason = "atomic instructions: see track.rs")]
 
 #[path = "traffic_abi.rs"]
 mod abi;
@@ -10,6 +11,7 @@ mod bare;
 mod frame;
 mod generator;
 mod sink;
+mod track;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -1,112 +1,275 @@
-//! What the benchmarks' traffic programs share with userspace. Compiled into both: userspace
-//! includes this file by its path.
+//! What the traffic programs share with userspace. Compiled into both: userspace includes this file
+//! by its path.
 #![allow(dead_code, unreachable_pub, reason = "each side uses what it needs")]
 //!
 //! A frame of the generator, in front of the relay:
 //!
 //! ```text
-//! Ethernet | IPv4 or IPv6 | UDP | ChannelData (to a peer only) | stamp | filling
+//! Ethernet | IPv4 or IPv6 | UDP | ChannelData (from a client only) | stamp | filling
 //!
-//! stamp    number (4) | its complement (4) | flow (2) | its complement (2)
+//! stamp    tag (1) | flow (3) | sequence (4) | due, ns (8) | balance (2) | 0 (2)
 //! ```
 //!
-//! A stamp's words add up to nothing in one's complement, so a UDP checksum depends on the headers
-//! alone: the generator makes it, and the sink checks it, without reading the filling.
+//! All little-endian. The balance makes the stamp's 16-bit words add up to nothing in one's
+//! complement: so it is a check of the stamp, and a UDP checksum depends on headers and length
+//! alone. A tag has its highest bit set: no stamp begins as ChannelData or STUN does.
 
 /// To a peer, and to a client.
 pub const WAYS: usize = 2;
-/// Bytes of a stamp.
-pub const STAMP: usize = 12;
+/// Bytes of a stamp: the least payload.
+pub const STAMP: usize = 20;
 /// What fills the data behind the stamp.
 pub const FILLING: u8 = 0x5a;
-/// Bytes at the end of the data that the sink compares.
-pub const TAIL: usize = 8;
-/// The port that clients send to.
+/// The port that clients send to in the benchmarks.
 pub const LISTENER: u16 = 3478;
+/// Most paths.
+pub const PATHS: usize = 16;
+/// Most payload lengths in a pattern.
+pub const PATTERN: usize = 4096;
+/// Parts of a run that are counted apart.
+pub const SLOTS: usize = 64;
+/// Most flows: what 24 bits number, less what memory is for.
+pub const FLOWS: usize = 1 << 17;
+/// A due time relative to the start is kept in 2^-16 ns: a run lasts at most three days.
+pub const FRACTION: u32 = 16;
+/// Longest payload: with headers it fits a frame of 1,514 bytes.
+pub const PAYLOAD_MAX: usize = 1_440;
 
-/// One channel. Ports and number in host order, from the low end: client's port, relay's port,
-/// peer's port, channel number.
-#[derive(Clone, Copy)]
+/// Words of [`Arrivals::window`], each of 32 numbers.
+pub const WINDOW: usize = 32;
+
+/// Bits of a latency that its bucket keeps: 0.4 % of error.
+pub const FINE: u32 = 8;
+/// The same for one part of a run: 3 %.
+pub const COARSE: u32 = 5;
+/// Latencies are told apart up to 2^36 ns, over a minute.
+const HIGHEST: u32 = 36;
+
+/// How many buckets there are.
+pub const fn buckets(bits: u32) -> usize {
+    ((HIGHEST - bits + 1) << bits) as usize
+}
+
+/// The bucket of a latency in nanoseconds: below 2^bits one for each, above it 2^bits for each
+/// power of two.
+#[inline(always)]
+pub const fn bucket(nanoseconds: u64, bits: u32) -> usize {
+    let most = (1 << HIGHEST) - 1;
+    let value = if nanoseconds > most { most } else { nanoseconds };
+    let mut log = 0;
+    let mut rest = value >> bits;
+    // a search by halves: there is no instruction for it
+    if rest >> 16 != 0 {
+        log += 16;
+        rest >>= 16;
+    }
+    if rest >> 8 != 0 {
+        log += 8;
+        rest >>= 8;
+    }
+    if rest >> 4 != 0 {
+        log += 4;
+        rest >>= 4;
+    }
+    if rest >> 2 != 0 {
+        log += 2;
+        rest >>= 2;
+    }
+    if rest >> 1 != 0 {
+        log += 1;
+        rest >>= 1;
+    }
+    if rest == 0 {
+        return value as usize;
+    }
+    ((log + 1) << bits) as usize + ((value >> log) as usize - (1 << bits))
+}
+
+/// A latency in the middle of a bucket.
+pub const fn middle(bucket: usize, bits: u32) -> u64 {
+    let (power, low) = ((bucket >> bits) as u32, (bucket & ((1 << bits) - 1)) as u64);
+    if power == 0 {
+        return low;
+    }
+    let start = (low + (1 << bits)) << (power - 1);
+    start + (1 << (power - 1)) / 2
+}
+
+/// The sum of so many bytes of filling, in memory order, not folded.
+#[inline(always)]
+pub const fn filling_sum(bytes: u64) -> u64 {
+    (bytes >> 1) * ((FILLING as u64) << 8 | FILLING as u64) + (bytes & 1) * FILLING as u64
+}
+
+/// A sum of 16-bit words, folded into one.
+#[inline(always)]
+pub const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The words of a stamp.
+#[inline(always)]
+pub const fn stamp(tag: u8, flow: u32, sequence: u32, due: u64) -> [u32; 5] {
+    let first = (tag | 0x80) as u32 | flow << 8;
+    let (low, high) = (due as u32, (due >> 32) as u32);
+    let balance = !fold(first as u64 + sequence as u64 + low as u64 + high as u64);
+    [first, sequence, low, high, balance as u32]
+}
+
+/// Whether the words are a stamp's.
+#[inline(always)]
+pub const fn is_stamp(words: [u32; 5]) -> bool {
+    let [a, b, c, d, e] = words;
+    let sum = a as u64 + b as u64 + c as u64 + d as u64 + e as u64;
+    fold(sum) == 0xffff && e >> 16 == 0
+}
+
+/// One end of a flow's way. From the low end: source port, destination port, channel number (0:
+/// none), and a number: of the path by which it leaves, or of the direction in which it counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Flow(pub u64);
+pub struct Leg(pub u64);
 
-impl Flow {
-    /// The client's port.
-    pub const fn client(self) -> u16 {
+impl Leg {
+    /// Puts one together.
+    pub const fn new(src: u16, dst: u16, channel: u16, number: u16) -> Leg {
+        Leg(src as u64 | (dst as u64) << 16 | (channel as u64) << 32 | (number as u64) << 48)
+    }
+    /// Source port.
+    pub const fn src(self) -> u16 {
         self.0 as u16
     }
-    /// The relayed port.
-    pub const fn relay(self) -> u16 {
+    /// Destination port.
+    pub const fn dst(self) -> u16 {
         (self.0 >> 16) as u16
     }
-    /// The peer's port.
-    pub const fn peer(self) -> u16 {
+    /// Channel, or 0.
+    pub const fn channel(self) -> u16 {
         (self.0 >> 32) as u16
     }
-    /// The channel's number.
-    pub const fn channel(self) -> u16 {
+    /// The path, or the direction.
+    pub const fn number(self) -> u16 {
         (self.0 >> 48) as u16
     }
 }
 
-/// The headers of one way's frames, as far as they are all alike.
+/// One flow.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Flow {
+    /// How it leaves; the number is its path's.
+    pub out: u64,
+    /// How it is to arrive; the number is its direction's.
+    pub arrive: u64,
+    /// Sent so far: its next sequence number.
+    pub sent: u64,
+}
+
+/// The headers of one path's frames, as far as they are all alike.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Template {
-    /// Ethernet and IP, in wire order: 34 bytes with IPv4, 54 with IPv6.
+    /// Ethernet and IP, in wire order: 34 bytes with IPv4, 54 with IPv6. Lengths and the header's
+    /// checksum are zero.
     pub head: [u64; 7],
     /// Interface to leave by.
     pub ifindex: u32,
     /// 1 for IPv6.
     pub v6: u32,
-    /// Bytes by which this way's headers are shorter than the other's.
-    pub skip: u32,
-    /// Length of the UDP datagram.
-    pub udp_size: u16,
-    /// One's-complement sum of all that the UDP checksum covers but ports and channel number.
-    pub sum: u16,
+    /// One's-complement sum of the IPv4 header as it is here.
+    pub ip_sum: u32,
+    /// One's-complement sum of what the UDP checksum covers beside ports, lengths and data:
+    /// addresses and protocol.
+    pub sum: u32,
 }
 
 /// What userspace asks of the generator, and what it did.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Run {
-    /// Packets per nanosecond, times 2^32. 0: as many as there are test runs.
-    pub pace: u64,
-    /// CLOCK_MONOTONIC, nanoseconds: nothing is sent before, and nothing from `end` on.
+    /// Nanoseconds between two packets, times 2^16. 0: as many as there are test runs.
+    pub interval: u64,
+    /// CLOCK_MONOTONIC, nanoseconds: nothing is due before, and nothing from `end` on.
     pub start: u64,
     /// See `start`.
     pub end: u64,
-    /// Bit 0: to peers; bit 1: to clients.
-    pub ways: u64,
     /// How many flows take turns.
     pub flows: u64,
-    /// Sent, by way.
+    /// How many of the pattern's lengths take turns.
+    pub pattern: u64,
+    /// Length of a slot, nanoseconds.
+    pub slot: u64,
+    /// This run's: frames of others are not counted.
+    pub tag: u64,
+    /// Sent, by direction.
     pub sent: [u64; WAYS],
     /// Due, but so late that sending them would have been a burst.
     pub skipped: u64,
-    /// How many are due, sent and skipped ones included, as of `last`.
-    pub due: u64,
+    /// When the next is due, from `start`, times 2^16.
+    pub next: u64,
     /// When the clock was last read and something was due.
-    pub last: u64,
+    pub now: u64,
     /// The flow whose turn it is.
     pub flow: u64,
-    /// The way whose turn it is.
-    pub way: u64,
+    /// The pattern's length whose turn it is.
+    pub at: u64,
+    /// Packets to send before the clock is read again, where nothing is paced.
+    pub credit: u64,
 }
 
-/// What the sink saw on one CPU.
+/// What the sink saw: words, by CPU. The first four kinds are two words each, to peers and to
+/// clients.
+pub mod seen {
+    /// Right in every byte that is checked. Where flows are tracked, each number once.
+    pub const RIGHT: u32 = 0;
+    /// With a good stamp, and wrong behind it.
+    pub const DAMAGED: u32 = 2;
+    /// Ours by its port, and without a good stamp, by the direction that ends there.
+    pub const UNREADABLE: u32 = 4;
+    /// Right, but at another port or channel than its own.
+    pub const MISROUTED: u32 = 6;
+    /// Of another run.
+    pub const STRAY: u32 = 8;
+    /// Seen before.
+    pub const REPEATED: u32 = 9;
+    /// Not ours: passed on.
+    pub const OTHER: u32 = 10;
+    /// How many there are.
+    pub const WORDS: u32 = 11;
+}
+
+/// What arrived of one flow. Several CPUs may count at once: all words are atomic.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Seen {
-    /// Right in every byte that is checked, by way.
-    pub right: [u64; WAYS],
-    /// Ours, and not right.
-    pub wrong: u64,
-    /// Not ours: passed on.
-    pub other: u64,
+pub struct Arrivals {
+    /// One above the highest number seen.
+    pub next: u64,
+    /// Intact, each number once.
+    pub received: u64,
+    /// Of these, after one with a higher number.
+    pub reordered: u64,
+    /// Seen before.
+    pub duplicated: u64,
+    /// With a good stamp, and wrong behind it.
+    pub damaged: u64,
+    /// Which numbers were seen, 32 in each word: their high bits, plus one, above one bit for each.
+    pub window: [u64; WINDOW],
+}
+
+/// What arrives at a port: four bits in a map of 16 ports a word.
+pub mod port {
+    /// ChannelData.
+    pub const FRAMED: u64 = 1;
+    /// Plain datagrams.
+    pub const BARE: u64 = 2;
+    /// What cannot be read counts as lost on the way to a client, else to a peer.
+    pub const TO_CLIENT: u64 = 4;
 }
 
 const _: () = assert!(size_of::<Template>() == 72);
-const _: () = assert!(size_of::<Run>() == 96);
-const _: () = assert!(size_of::<Seen>() == 32);
+const _: () = assert!(size_of::<Run>() == 15 * 8);
+const _: () = assert!(size_of::<Arrivals>() == (5 + WINDOW) * 8);
