@@ -16,9 +16,11 @@ use crate::message::TransactionId;
 use crate::outbox::{ChannelRoute, Client, Origin};
 use crate::permission::Permissions;
 
+mod mobile;
 mod table;
 mod view;
 
+pub(crate) use mobile::{Mobile, Worth};
 pub(crate) use table::Allocations;
 pub use view::{AllocationView, ChannelView, ConnectionView, RelayView};
 
@@ -65,6 +67,8 @@ pub(crate) struct Allocation {
     pub(crate) address_error: Option<(Family, Code)>,
     /// A TCP allocation's connections to peers; `None` for UDP (RFC 6062).
     pub(crate) tcp: Option<Box<Vec<Connection>>>,
+    /// Tickets, if its client asked for mobility (RFC 8016).
+    pub(crate) mobile: Option<Box<Mobile>>,
     /// The ICMP errors that its client was told.
     pub(crate) icmp: Bucket,
     /// IPv4, IPv6.
@@ -82,6 +86,11 @@ impl Allocation {
 
     pub(crate) fn legs(&self) -> impl Iterator<Item = &Leg> {
         self.legs.iter().flatten()
+    }
+
+    /// Whether there is nobody to send to: the connection has ended, and the client may come back.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.mobile.as_ref().is_some_and(|mobile| mobile.absent)
     }
 
     /// Connections to peers, of a TCP allocation.

@@ -29,6 +29,7 @@ pub mod ports;
 mod random;
 mod server;
 mod stats;
+mod ticket;
 pub mod timers;
 
 pub use allocation::{AllocationView, ChannelView, ConnectionView, RelayView};

@@ -28,6 +28,7 @@ use crate::policy::{Own, Policy};
 use crate::ports::{Relays, Reservations};
 use crate::random::Random;
 use crate::stats::{Reason, Stats};
+use crate::ticket::Tickets;
 use crate::timers::Timers;
 
 mod allocate;
@@ -36,6 +37,7 @@ mod authenticate;
 mod connect;
 mod expire;
 mod gone;
+mod mobility;
 mod permit;
 mod receive;
 mod refresh;
@@ -73,6 +75,8 @@ pub struct Server {
     /// TCP connections to peers, with the slots of their allocations.
     connections: ConnectionIndex,
     tcp_relay: bool,
+    mobility: bool,
+    tickets: Tickets,
     /// SOFTWARE in answers to authenticated requests.
     software: Option<String>,
     users: Quota<Box<str>>,
@@ -112,11 +116,7 @@ impl Server {
         mut random: Box<dyn Random + Send>,
         now: Now,
     ) -> Self {
-        let key = config.nonce_key.unwrap_or_else(|| {
-            let mut key = [0; 32];
-            random.fill(&mut key);
-            key
-        });
+        let key = config.nonce_key.unwrap_or_else(|| key_of(&mut random));
         let features = SecurityFeatures {
             password_algorithms: true,
             username_anonymity: config.username_anonymity && credentials.allows_anonymity(),
@@ -139,6 +139,8 @@ impl Server {
             own_peers: HashMap::new(),
             connections: ConnectionIndex::default(),
             tcp_relay: config.tcp_relay,
+            mobility: config.mobility,
+            tickets: Tickets::new(&key_of(&mut random)),
             software: config.software.filter(|software| software.len() <= TEXT_WRITE_MAX),
             users: Quota::default(),
             prefixes: Quota::default(),
@@ -243,7 +245,7 @@ impl Server {
     /// Whether anything of ours is counted or held for anybody (for tests of leaks).
     #[doc(hidden)]
     pub fn holds_nothing(&self) -> bool {
-        self.allocations.len() == 0
+        self.allocations.is_empty()
             && self.timers.is_empty()
             && self.own.relayed_len() == 0
             && self.own_peers.is_empty()
@@ -257,6 +259,12 @@ impl Server {
     fn count(&mut self, reason: Reason) {
         self.stats.refused[reason] += 1;
     }
+}
+
+fn key_of(random: &mut dyn Random) -> [u8; 32] {
+    let mut key = [0; 32];
+    random.fill(&mut key);
+    key
 }
 
 /// The flow label is not part of an address.

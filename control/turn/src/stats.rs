@@ -101,6 +101,8 @@ reasons! {
     PeerNoAllocation = "peer_no_allocation";
     /// A peer's datagram that is too large to be wrapped.
     PeerTooLarge = "peer_too_large";
+    /// Data for a client whose connection has ended, and who may come back with its ticket.
+    ClientAbsent = "client_absent";
     /// An ICMP error of a kind that clients are not told.
     IcmpKind = "icmp_kind";
     /// More ICMP errors than a client is told.
@@ -135,6 +137,10 @@ reasons! {
     AllocationExists = "allocation_exists", ALLOCATION_MISMATCH;
     /// The allocation is another user's.
     WrongUser = "wrong_user", WRONG_CREDENTIALS;
+    /// MOBILITY-TICKET, but allocations do not move here.
+    MobilityForbidden = "mobility_forbidden", MOBILITY_FORBIDDEN;
+    /// A MOBILITY-TICKET that is not ours, or was used, or is of no use from there.
+    BadTicket = "bad_ticket", BAD_REQUEST;
     /// A relayed transport other than UDP.
     UnsupportedTransport = "unsupported_transport", UNSUPPORTED_TRANSPORT;
     /// No relayed addresses of that family here.
@@ -176,6 +182,8 @@ reasons! {
     PortsExhausted = "ports_exhausted", INSUFFICIENT_CAPACITY;
     /// The host has no descriptors, no memory, or no room in a table for another port.
     PortRefused = "port_refused", INSUFFICIENT_CAPACITY;
+    /// A relay port could not move with its client, and its fellow not back: both stand as they are.
+    PortLost = "port_lost", INSUFFICIENT_CAPACITY;
     /// The token is unknown, used, or has expired.
     BadReservation = "bad_reservation", INSUFFICIENT_CAPACITY;
     /// The server holds as many reserved ports as it may.
@@ -314,6 +322,8 @@ pub struct Stats {
     pub icmp: u64,
     /// Allocate retransmissions that were answered again.
     pub retransmissions: u64,
+    /// Allocations that went to another five-tuple (RFC 8016).
+    pub moves: u64,
     /// Allocations that expired (rather than being deleted by their client).
     pub expired: u64,
     /// Allocations now.
@@ -374,6 +384,7 @@ impl Default for Stats {
             to_client: Traffic::default(),
             icmp: 0,
             retransmissions: 0,
+            moves: 0,
             expired: 0,
             allocations: 0,
             relayed_addresses: 0,

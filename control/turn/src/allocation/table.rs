@@ -15,7 +15,7 @@ pub(crate) struct Allocations {
 
 impl Allocations {
     pub(crate) fn len(&self) -> usize {
-        self.by_client.len()
+        self.slots.len() - self.free.len()
     }
 
     pub(crate) fn slot_of(&self, client: &Client) -> Option<u32> {
@@ -40,9 +40,29 @@ impl Allocations {
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Box<Allocation>> {
         let allocation = self.slots.get_mut(slot as usize)?.take()?;
-        self.by_client.remove(&allocation.client);
+        self.remove_client(&allocation.client, slot);
+        if let Some((next, _)) = allocation.mobile.as_ref().and_then(|mobile| mobile.next) {
+            self.remove_client(&next, slot);
+        }
         self.free.push(slot);
         Some(allocation)
+    }
+
+    /// Makes the allocation known by another five-tuple, too.
+    pub(crate) fn add_client(&mut self, client: Client, slot: u32) {
+        self.by_client.insert(client, slot);
+    }
+
+    /// The allocation is not known by this five-tuple any more. Another's stays.
+    pub(crate) fn remove_client(&mut self, client: &Client, slot: u32) {
+        if self.by_client.get(client) == Some(&slot) {
+            self.by_client.remove(client);
+        }
+    }
+
+    /// Whether anything is left of anybody's.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.by_client.is_empty()
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&Allocation> {

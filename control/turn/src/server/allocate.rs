@@ -48,10 +48,13 @@ impl Server {
         }
         let tcp = (self.tcp_relay, client.transport.is_stream());
         let wish = Wish::of(ask.message, tcp, |family| self.relays.has(family))?;
+        if wish.mobile && !self.mobility {
+            return Err(Reason::MobilityForbidden);
+        }
         self.check_room(&wish, ask)?;
         let granted = self.grant(&wish, ask, outbox)?;
         let lifetime = self.lifetime(wish.lifetime_secs);
-        let slot = self.install(granted, wish.protocol, lifetime, ask);
+        let slot = self.install(granted, &wish, lifetime, ask);
         self.answer_allocate(slot, ask, outbox);
         Ok(())
     }
@@ -195,17 +198,12 @@ impl Server {
         Ok(relay)
     }
 
-    fn install(
-        &mut self,
-        granted: Granted,
-        protocol: Protocol,
-        lifetime: Duration,
-        ask: &Ask<'_>,
-    ) -> u32 {
+    fn install(&mut self, granted: Granted, wish: &Wish, lifetime: Duration, ask: &Ask<'_>) -> u32 {
+        let mobile = wish.mobile.then(|| self.new_mobile());
         let expires = ask.now + lifetime;
         let slot = self.allocations.next_slot();
         for relay in granted.relays.into_iter().flatten() {
-            match protocol {
+            match wish.protocol {
                 Protocol::Udp => self.own.insert_relayed(relay, slot),
                 Protocol::Tcp => self.own.insert_listening(relay, slot),
             }
@@ -224,7 +222,8 @@ impl Server {
             created: ask.now,
             token: granted.token,
             address_error: granted.address_error,
-            tcp: (protocol == Protocol::Tcp).then(Box::default),
+            tcp: (wish.protocol == Protocol::Tcp).then(Box::default),
+            mobile,
             icmp: Bucket::default(),
             legs: granted.relays.map(|relay| relay.map(leg)),
         });
@@ -235,6 +234,7 @@ impl Server {
 
     /// The success response, first or again: it is made from the allocation.
     fn answer_allocate(&mut self, slot: u32, ask: &Ask<'_>, outbox: &mut dyn Outbox) {
+        let ticket = self.ticket_of(slot);
         let Some(allocation) = self.allocations.get(slot) else { return };
         let relays = allocation.legs.each_ref().map(|leg| leg.as_ref().map(|leg| leg.advertised));
         let left = allocation.legs().map(|leg| leg.expires - ask.now).max().unwrap_or_default();
@@ -246,6 +246,9 @@ impl Server {
             reply.lifetime_secs(whole_secs(left));
             if let Some(token) = token {
                 reply.reservation_token(&token);
+            }
+            if let Some(ticket) = &ticket {
+                reply.mobility_ticket(ticket);
             }
             reply.xor_mapped_address(ask.sender.client.remote);
             if let Some((family, code)) = address_error {

@@ -52,7 +52,8 @@ impl Server {
     ) -> Result<(Account, Hash), Reason> {
         let by_client = || self.live(client, now.monotonic);
         let by_connection = || self.allocation_to_bind(now.monotonic, message);
-        if let Some(allocation) = by_client().or_else(by_connection) {
+        let by_ticket = self.allocation_to_move(now.monotonic, message);
+        if let Some(allocation) = by_ticket.or_else(by_client).or_else(by_connection) {
             // The allocation's own user is verified with its key: a REST username may expire while
             // the allocation lives, and so may a user be removed.
             match allocation.account.verify(message, self.offered) {

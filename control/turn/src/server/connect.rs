@@ -204,6 +204,9 @@ impl Server {
         let allocation = self.allocations.get(slot).ok_or(Reason::AcceptedNoAllocation)?;
         let leg = allocation.leg(family_of(relay)).filter(|leg| now < leg.expires);
         let leg = leg.ok_or(Reason::AcceptedNoAllocation)?;
+        if allocation.is_absent() {
+            return Err(Reason::ClientAbsent);
+        }
         if !leg.permissions.is_live(peer.ip(), now) {
             return Err(Reason::AcceptedNoPermission);
         }

@@ -8,10 +8,13 @@ use crate::outbox::{Client, Outbox};
 
 impl Server {
     /// The allocation ends with its connection: nobody could use it any more, as the five-tuple
-    /// cannot come back (RFC 8656 section 3.2 ties the allocation to it).
+    /// cannot come back (RFC 8656 section 3.2 ties the allocation to it). One with a mobility ticket
+    /// waits for its client until its lifetime is over.
     pub(super) fn gone(&mut self, now: Duration, client: &Client, outbox: &mut dyn Outbox) {
         self.data_connection_gone(client);
-        if let Some(slot) = self.allocations.slot_of(client) {
+        if let Some(slot) = self.allocations.slot_of(client)
+            && !self.outlives(slot, client, now, outbox)
+        {
             self.close_allocation(slot, now, outbox);
         }
     }

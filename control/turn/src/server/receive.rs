@@ -117,6 +117,7 @@ impl Server {
         if allocation.account.username() != ask.signer.account.username() {
             return Err(Reason::WrongUser);
         }
+        self.arrive(client, ask.now, outbox)?;
         Ok(slot)
     }
 

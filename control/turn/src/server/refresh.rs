@@ -1,8 +1,11 @@
-//! Refresh (RFC 8656 section 8.2): a later expiry, or the end.
+//! Refresh (RFC 8656 section 8.2): a later expiry, or the end; with a ticket from another five-tuple
+//! (RFC 8016).
 
 use super::allocate::whole_secs;
 use super::{Ask, Server};
+use crate::allocation::Worth;
 use crate::attribute::{Family, Fault};
+use crate::message::Builder;
 use crate::outbox::Outbox;
 use crate::stats::{Reason, Request};
 
@@ -10,7 +13,13 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 impl Server {
     pub(super) fn refresh(&mut self, ask: &Ask<'_>, outbox: &mut dyn Outbox) -> Result<(), Reason> {
-        let slot = self.owned(ask, outbox)?;
+        let (slot, moving) = match ask.message.mobility_ticket() {
+            None => (self.owned(ask, outbox)?, None),
+            Some(ticket) => {
+                let (slot, ticket, worth) = self.check_ticket(ask, ticket, outbox)?;
+                (slot, Some((ticket, worth)))
+            }
+        };
         let only = match ask.message.requested_address_family() {
             Ok(family) => family,
             Err(malformed) if matches!(malformed.fault, Fault::Family(_)) => {
@@ -34,8 +43,24 @@ impl Server {
                 self.extend_leg(slot, family, ask.now + lifetime, outbox);
             }
         }
+        let ticket = match moving {
+            Some(_) if self.allocations.get(slot).is_none() => None,
+            Some((ticket, worth)) => {
+                if worth == Worth::Moves {
+                    self.begin_move(slot, ticket, ask, outbox);
+                }
+                self.ticket_of(slot)
+            }
+            None => None,
+        };
         self.rearm(slot, ask.now);
-        self.succeed(ask, Request::Refresh, |reply| _ = reply.lifetime_secs(secs), outbox);
+        let fill = |reply: &mut Builder<'_>| {
+            reply.lifetime_secs(secs);
+            if let Some(ticket) = &ticket {
+                reply.mobility_ticket(ticket);
+            }
+        };
+        self.succeed(ask, Request::Refresh, fill, outbox);
         Ok(())
     }
 }

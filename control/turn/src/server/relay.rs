@@ -29,6 +29,7 @@ impl Server {
         if self.unknown_attributes(message).next().is_some() {
             return Err(Reason::DataUnknownAttribute);
         }
+        self.arrive(client, now, outbox)?;
         let (Ok(Some(peer)), Some(data), Ok(dont_fragment)) =
             (message.xor_peer_address(), message.data(), message.dont_fragment())
         else {
@@ -58,6 +59,7 @@ impl Server {
     ) -> Result<(), Reason> {
         let ChannelData { channel, data } =
             ChannelData::parse(bytes).ok_or(Reason::ChannelMalformed)?;
+        self.arrive(client, now, outbox)?;
         let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
         let bound = allocation.legs().filter(|leg| now < leg.expires).find_map(|leg| {
             let channel = leg.channels.by_number(channel)?;
@@ -86,6 +88,9 @@ impl Server {
         let leg = allocation.leg(family_of(relay)).filter(|leg| now < leg.expires);
         let leg = leg.ok_or(Reason::PeerNoAllocation)?;
         self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
+        if allocation.is_absent() {
+            return Err(Reason::ClientAbsent);
+        }
         if let Some(channel) = leg.channels.by_peer(peer).filter(|channel| channel.is_live(now)) {
             let data = ChannelData { channel: channel.number, data: bytes };
             let padded = allocation.client.transport.is_stream();

@@ -44,6 +44,9 @@ impl Server {
         if !admits(allocation, family, peer, now) {
             return Err(Reason::DataNoPermission);
         }
+        if allocation.is_absent() {
+            return Err(Reason::ClientAbsent);
+        }
         if !allocation.icmp.try_spend(self.started, now, ICMP_RATE) {
             return Err(Reason::IcmpLimited);
         }

@@ -19,6 +19,8 @@ pub(super) struct Wish {
     pub(super) place: Place,
     /// LIFETIME in seconds, if there is one.
     pub(super) lifetime_secs: Option<u32>,
+    /// Whether a MOBILITY-TICKET is asked for.
+    pub(super) mobile: bool,
 }
 
 /// Which relayed addresses.
@@ -68,7 +70,14 @@ impl Wish {
         } else {
             Self::one(message, has)?
         };
-        Ok(Self { protocol, place, lifetime_secs: message.lifetime_secs()? })
+        let lifetime_secs = message.lifetime_secs()?;
+        let mobile = match message.mobility_ticket() {
+            None => false,
+            Some([]) => true,
+            // RFC 8016 section 3.1.2.
+            Some(_) => return Err(Reason::BadTicket),
+        };
+        Ok(Self { protocol, place, lifetime_secs, mobile })
     }
 
     fn one(message: &Message<'_>, has: impl Fn(Family) -> bool) -> Result<Place, Reason> {

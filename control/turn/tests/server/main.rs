@@ -14,6 +14,7 @@ mod icmp;
 mod lab;
 mod leaks;
 mod lifetimes;
+mod mobility;
 mod model;
 mod order;
 mod permissions;
