@@ -1,3 +1,7 @@
 //! The program `turnwire-conformance`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    turnwire_conformance::cli::main()
+}

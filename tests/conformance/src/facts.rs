@@ -1,0 +1,54 @@
+//! What a server is, found out before the checks: whether it answers, whether it knows the user, what
+//! it offers.
+
+use crate::check::Stop;
+use crate::codec::{attribute, kind};
+use crate::options::Options;
+use crate::trial::{Facts, Trial};
+
+/// Asks the server.
+///
+/// # Errors
+/// It does not answer, or it refuses the user: there is nothing to check then.
+pub fn discover(options: &Options) -> Result<Facts, String> {
+    let nothing = Facts::default();
+    let trial = Trial::new(options, &nothing, options.seed);
+    ask(&trial).map_err(|stop| match stop {
+        Stop::Fail { expected, came } => format!("expected {expected}, got: {came}"),
+        Stop::Skip(why) => why,
+    })
+}
+
+fn ask(trial: &Trial<'_>) -> Result<Facts, Stop> {
+    let mut facts = Facts::default();
+    let mut client = trial.client()?;
+    facts.realm = client.realm.clone();
+    facts.algorithms = client.algorithms.clone();
+    client.allocate()?;
+    drop(client);
+
+    let mut client = trial.client()?;
+    let answer = client.ask(kind::ALLOCATE, |w| {
+        w.with(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
+            .with(attribute::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0])
+            .with(attribute::MOBILITY_TICKET, &[])
+    })?;
+    if client.took(&answer).is_ok() {
+        facts.dual = client.relayed.len() == 2;
+        facts.mobility = answer.has(attribute::MOBILITY_TICKET);
+    }
+    drop(client);
+
+    if trial.is_stream() {
+        let mut client = trial.client()?;
+        let answer = client
+            .ask(kind::ALLOCATE, |w| w.with(attribute::REQUESTED_TRANSPORT, &[6, 0, 0, 0]))?;
+        facts.tcp_relay = client.took(&answer).is_ok();
+    }
+
+    let mut stranger = trial.stranger()?;
+    let binding = stranger.write(kind::BINDING).bytes();
+    let answer = stranger.exchange(&binding)?;
+    facts.other_address = answer.plain_address(attribute::OTHER_ADDRESS);
+    Ok(facts)
+}
