@@ -18,9 +18,12 @@ mod egress;
 mod forward;
 mod judge;
 mod letters;
+mod stepped;
 mod tell;
 
 pub(crate) use egress::{Egress, Listener};
+pub use stepped::Stepped;
+pub(crate) use tell::Allowance;
 pub use tell::UNREACHABLE_PER_SECOND;
 
 use crate::batch::{BATCH_MAX, Batch, SEGMENTS_MAX};
@@ -33,7 +36,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::time::Duration;
-use tell::Allowance;
 
 /// Batches that a round receives before it looks at its mailbox and its poller again.
 const TURNS_MAX: usize = 16;

@@ -14,7 +14,7 @@ pub const UNREACHABLE_PER_SECOND: u32 = 1000;
 
 /// What is left of a second's errors.
 #[derive(Default)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     /// Whole seconds of the clock.
     second: u64,
     used: u32,
@@ -22,7 +22,7 @@ pub(super) struct Allowance {
 
 impl Allowance {
     /// Uses one up, if any is left at `now`.
-    fn take(&mut self, now: Duration) -> bool {
+    pub(crate) fn take(&mut self, now: Duration) -> bool {
         if self.second != now.as_secs() {
             *self = Self { second: now.as_secs(), used: 0 };
         }
