@@ -101,11 +101,11 @@ pub struct SessionTimers {
     pub first_message: Duration,
     /// For a message that has begun to be whole.
     pub message: Duration,
-    /// Without a message or datagram either way and without a relay port with a route.
+    /// Without a message from a client that has no allocation.
     pub idle: Duration,
-    /// Without a message from the client when it has channels; its allocation's lifetime ends it
-    /// long before, as a rule.
-    pub idle_with_channels: Duration,
+    /// Without a message from a client that has or had an allocation: longer than any lifetime,
+    /// within which it must refresh.
+    pub idle_allocated: Duration,
     /// While something waits to be sent and the client takes none of it.
     pub write_stall: Duration,
     /// Without a byte either way between two spliced connections.
@@ -119,7 +119,7 @@ impl Default for SessionTimers {
             first_message: Duration::from_secs(10),
             message: Duration::from_secs(20),
             idle: Duration::from_secs(120),
-            idle_with_channels: Duration::from_secs(1200),
+            idle_allocated: Duration::from_secs(3900),
             write_stall: Duration::from_secs(30),
             splice_idle: Duration::from_secs(600),
         }

@@ -21,6 +21,7 @@ pub(crate) use letter::{Letter, LetterKind, LetterReader, LetterWriter, letters}
 
 use crate::route::{Client, PortId, Route};
 use crate::session::Identity;
+use crate::stats::PathCounters;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
@@ -43,7 +44,7 @@ pub(crate) enum Command<P> {
 /// sent before: those go first.
 pub(crate) enum SessionCommand {
     /// Relay this channel from now on.
-    Add(Route),
+    Add(Route, Arc<PathCounters>),
     /// No longer.
     Remove(Route),
     /// End a client's connection.

@@ -8,9 +8,10 @@ use crate::mailbox::{Bell, COMMANDS_MAX, Command, ControlEnd, Letter, LetterKind
 use crate::route::{Client, Event, PortId, Route, TableFull, Transport};
 use crate::session::{Identity, IdentityError, SessionCounters};
 use crate::slots::Slots;
-use crate::stats::{Counters, RouteCounters, Snapshot};
+use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot};
 use crate::table::RouteWriter;
 use mio::Waker;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ pub struct WorkerInfo {
     pub core: Option<usize>,
     /// Whether it is pinned there; where not, it runs wherever the scheduler puts it.
     pub pinned: bool,
-    /// The smallest buffers that the kernel granted one of its listeners.
+    /// The smallest buffers that the kernel granted one of its UDP listeners; 0 for a session thread.
     pub listener_buffers: BufferSizes,
 }
 
@@ -58,6 +59,8 @@ pub struct SessionAddresses {
 pub struct Dataplane {
     workers: Vec<Handle>,
     routes: RouteWriter,
+    /// What the channels of session threads have carried.
+    paths: HashMap<(PortId, u16, SocketAddr), Arc<PathCounters>>,
     slots: Slots,
     listen: Vec<SocketAddr>,
     session_listen: SessionAddresses,
@@ -148,11 +151,14 @@ impl Dataplane {
         if route.transport == Transport::Udp {
             return self.routes.insert(route);
         }
-        let Some(handle) = self.session(route.port.worker()) else { return Ok(()) };
-        if handle.mail.backlog() >= ROUTE_BACKLOG_MAX {
+        let backlog = self.session(route.port.worker()).map_or(0, |handle| handle.mail.backlog());
+        if backlog >= ROUTE_BACKLOG_MAX {
             return Err(TableFull);
         }
-        handle.mail.command(Command::Session(Box::new(SessionCommand::Add(*route))));
+        let key = path_of(route);
+        let traffic = Arc::clone(self.paths.entry(key).or_default());
+        let Some(handle) = self.session(route.port.worker()) else { return Ok(()) };
+        handle.mail.command(Command::Session(Box::new(SessionCommand::Add(*route, traffic))));
         Ok(())
     }
 
@@ -161,6 +167,7 @@ impl Dataplane {
         if route.transport == Transport::Udp {
             return self.routes.remove(route);
         }
+        self.paths.remove(&path_of(route));
         if let Some(handle) = self.session(route.port.worker()) {
             handle.mail.command(Command::Session(Box::new(SessionCommand::Remove(*route))));
         }
@@ -287,7 +294,11 @@ impl Dataplane {
 
     /// What the workers have carried for a channel since it was first published.
     pub fn route_counters(&self, route: &Route) -> RouteCounters {
-        self.routes.counters(route)
+        if route.transport == Transport::Udp {
+            return self.routes.counters(route);
+        }
+        let path = self.paths.get(&path_of(route));
+        path.map(|path| path.values()).unwrap_or_default()
     }
 
     /// Ends the workers and waits for them; all sockets are closed then.
@@ -368,6 +379,11 @@ fn told(
         }
         _ => Event::Peer { port, relay, peer, bytes },
     }
+}
+
+/// A session thread's channel, whoever asks for it.
+fn path_of(route: &Route) -> (PortId, u16, SocketAddr) {
+    (route.port, route.channel, route.client)
 }
 
 fn is_link_local(address: &SocketAddr) -> bool {

@@ -142,6 +142,27 @@ pub struct RouteCounters {
     pub to_client: Traffic,
 }
 
+/// The same, as a session thread counts it.
+#[derive(Debug, Default)]
+pub(crate) struct PathCounters([[Counter; 2]; 2]);
+
+impl PathCounters {
+    /// One datagram of `bytes` application data.
+    pub(crate) fn count(&self, direction: Direction, bytes: u64) {
+        let [packets, data] = &self.0[direction as usize];
+        packets.add(1);
+        data.add(bytes);
+    }
+
+    pub(crate) fn values(&self) -> RouteCounters {
+        let [to_peer, to_client] = [0, 1].map(|direction: usize| {
+            let [packets, bytes] = &self.0[direction];
+            Traffic { packets: packets.value(), bytes: bytes.value() }
+        });
+        RouteCounters { to_peer, to_client }
+    }
+}
+
 /// One worker's counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerSnapshot {

@@ -1,22 +1,25 @@
 //! Starting: all listeners are bound before the first worker runs, so that a client never changes
 //! its worker because another one joins the group.
 
-use super::{Dataplane, Handle, SessionAddresses, WorkerInfo};
+use super::{Dataplane, Handle, WorkerInfo};
 use crate::batch::{Batch, DATAGRAM_MAX, SocketId};
-use crate::config::{Config, StartError, Tuning};
+use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
     Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
 };
 use crate::mailbox::{Bell, WorkerEnd, mailbox};
+use crate::session::SessionCounters;
+use crate::session::start::{self as session, is_covered};
 use crate::slots::Slots;
 use crate::stats::Counters;
 use crate::table::{RouteTable, RouteWriter};
 use crate::worker::{Listener, Worker};
 use core_affinity::CoreId;
 use mio::{Poll, Waker};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use wire::Reason;
@@ -42,27 +45,36 @@ pub(super) fn start(
         return Err(StartError::TooManyWorkers(cores.len()));
     }
     let (listen, listeners) = bind_all(&config.listen, cores.len(), tuning.listener)?;
+    let (session_listen, doors) = session::bind_all(&config, cores.len(), tuning.listener)?;
     let routes = RouteWriter::new(config.routes_max)?;
     let control = Arc::new(Bell::new(waker));
     let stop = Arc::new(AtomicBool::new(false));
     let mut plane = Dataplane {
         workers: Vec::with_capacity(cores.len()),
         routes,
-        slots: Slots::new(cores.len(), config.ports_max),
+        paths: HashMap::new(),
+        slots: Slots::new(cores.len() + doors.len(), config.ports_max),
         listen,
-        session_listen: SessionAddresses::default(),
+        session_listen,
         tuning,
         refused: [0; Reason::COUNT],
         stop,
         control,
         turn: 0,
     };
-    for (index, (core, listeners)) in cores.into_iter().zip(listeners).enumerate() {
-        let ring_size = RING_UNIT * config.ring_len.max(RING_LEN_MIN);
+    let ring_size = RING_UNIT * config.ring_len.max(RING_LEN_MIN);
+    for (index, (&core, listeners)) in cores.iter().zip(listeners).enumerate() {
         // on an error the workers that run already end with `plane`
         let handle = start_worker(&plane, index, core, listeners, ring_size)
             .map_err(|source| StartError::Worker { worker: index, source })?;
         plane.workers.push(handle);
+    }
+    let all = Arc::new(AtomicUsize::new(0));
+    for (index, (&core, doors)) in cores.iter().zip(doors).enumerate() {
+        let settings = config.sessions.clone();
+        let handle = start_session(&plane, index, core, (doors, settings), ring_size, &all);
+        let worker = plane.workers.len();
+        plane.workers.push(handle.map_err(|source| StartError::Worker { worker, source })?);
     }
     Ok(plane)
 }
@@ -100,16 +112,6 @@ fn bind_all(
     Ok((bound, listeners))
 }
 
-/// True when another of the addresses stands for all of this one's family, on the same port.
-fn is_covered(address: &SocketAddr, addresses: &[SocketAddr]) -> bool {
-    let covers = |other: &SocketAddr| {
-        other.ip().is_unspecified()
-            && other.is_ipv4() == address.is_ipv4()
-            && other.port() == address.port()
-    };
-    address.port() != 0 && !address.ip().is_unspecified() && addresses.iter().any(covers)
-}
-
 fn start_worker(
     plane: &Dataplane,
     index: usize,
@@ -141,9 +143,40 @@ fn start_worker(
         tuning: plane.tuning,
         stop: Arc::clone(&plane.stop),
     };
-    let (thread, pinned) = spawn(index, core, parts)?;
+    let (thread, pinned) = spawn(format!("relay-{index}"), core, move || parts.work())?;
     let info = WorkerInfo { core, pinned, listener_buffers };
     Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), info })
+}
+
+/// Starts the session thread beside worker `index`.
+fn start_session(
+    plane: &Dataplane,
+    index: usize,
+    core: Option<usize>,
+    (listeners, settings): (session::Listeners, Sessions),
+    ring_size: usize,
+    all: &Arc<AtomicUsize>,
+) -> io::Result<Handle> {
+    let pollers = session::Pollers::new()?;
+    let registry = pollers.ports()?;
+    let bell = Arc::new(Bell::new(Arc::new(pollers.waker()?)));
+    let (mail, thread_mail) = mailbox(ring_size, bell, Arc::clone(&plane.control));
+    let (counters, session) = (Arc::new(Counters::default()), Arc::new(SessionCounters::default()));
+    let parts = session::Parts {
+        pollers,
+        listeners,
+        mail: thread_mail,
+        counters: Arc::clone(&counters),
+        session: Arc::clone(&session),
+        settings,
+        tuning: plane.tuning,
+        all: Arc::clone(all),
+        stop: Arc::clone(&plane.stop),
+    };
+    let (thread, pinned) = spawn(format!("turnwire-s{index}"), core, move || parts.work())?;
+    let listener_buffers = BufferSizes { receive: 0, send: 0 };
+    let info = WorkerInfo { core, pinned, listener_buffers };
+    Ok(Handle { mail, registry, counters, session: Some(session), thread: Some(thread), info })
 }
 
 /// What a worker is made of, on its way into its thread.
@@ -173,16 +206,16 @@ impl Parts {
 
 /// Starts the thread, and says whether it could be pinned.
 fn spawn(
-    index: usize,
+    name: String,
     core: Option<usize>,
-    parts: Parts,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<(JoinHandle<io::Result<()>>, bool)> {
     let (report, reported) = mpsc::channel();
-    let thread = thread::Builder::new().name(format!("relay-{index}")).spawn(move || {
+    let thread = thread::Builder::new().name(name).spawn(move || {
         let pinned = core.is_some_and(pin);
         // the starting thread waits for it, so it is there
         let _ = report.send(pinned);
-        parts.work()
+        work()
     })?;
     Ok((thread, reported.recv().unwrap_or(false)))
 }

@@ -1,0 +1,15 @@
+//! Clients over TCP, TLS and DTLS against a data plane over loopback; the test is the control
+//! thread and the peers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "../support/rig.rs"]
+mod rig;
+
+mod crowd;
+mod dtls;
+mod hostile;
+mod kit;
+mod proxied;
+mod relaying;
+mod secure;
+mod splicing;
