@@ -32,12 +32,15 @@
 #[path = "../../../ebpf/program/src/traffic_abi.rs"]
 pub mod abi;
 mod counts;
+mod frame;
+pub mod net;
 pub mod packet;
 mod plan;
 mod run;
 mod scheme;
 pub mod sys;
 mod traffic;
+pub mod xsk;
 
 pub use counts::{Arrivals, Received, Seen};
 pub use plan::{Channel, Crossing, Plan, Ways};

@@ -113,7 +113,7 @@ impl Traffic {
         all.for_each(|word| word.store(0, Relaxed));
         let start = order.start.unwrap_or_else(|| sys::monotonic() + SET_UP.as_nanos() as u64);
         let interval = match order.offer {
-            Offer::Rate(rate) => (1e9 / rate * f64::from(1u32 << abi::FRACTION)).round() as u64,
+            Offer::Rate(rate) => (1e9 / rate * f64::from(1u32 << abi::FRACTION)).ceil() as u64,
             Offer::Most => 0,
         };
         self.set(word::INTERVAL, interval);

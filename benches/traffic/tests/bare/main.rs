@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cable::{Cable, MACS};
+use traffic::xsk::{Copying, Sender};
 use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic};
 
 fn scheme(cable: &Cable, addresses: [&str; 2], payloads: &[u16], tracked: bool) -> Scheme {
@@ -17,21 +18,32 @@ fn scheme(cable: &Cable, addresses: [&str; 2], payloads: &[u16], tracked: bool) 
 }
 
 /// Flow 0 is ChannelData, flow 1 is not; both come back mirrored.
-fn set_flows(traffic: &Traffic) {
-    let channels = [Some(0x4001), None];
-    for (number, channel) in channels.into_iter().enumerate() {
-        let (near, far) = (20_000 + number as u16, 30_000 + number as u16);
+fn flows() -> [Flow; 2] {
+    [Some(0x4001), None].map(|channel| {
+        let (near, far) = if channel.is_some() { (20_000, 30_000) } else { (20_001, 30_001) };
         let out = Leg { src: near, dst: far, channel };
         let arrive = Leg { src: far, dst: near, channel };
-        traffic.set_flow(number, &Flow { path: 0, out, arrive, to_client: number == 0 });
+        Flow { path: 0, out, arrive, to_client: channel.is_some() }
+    })
+}
+
+fn set_flows(traffic: &Traffic) {
+    for (number, flow) in flows().iter().enumerate() {
+        traffic.set_flow(number, flow);
     }
 }
 
-fn send(traffic: &Traffic, rate: f64, tag: u8) -> Result<()> {
+fn send(traffic: &Traffic, rate: f64, tag: u8, socket: Option<&mut Sender>) -> Result<()> {
     let time = Duration::from_millis(300);
     let order = Order { offer: Offer::Rate(rate), time, start: None, tag, slot: 100_000_000 };
     traffic.prepare(&order)?;
-    traffic.generate(Place::default(), &false.into())?;
+    match socket {
+        Some(socket) => {
+            let senders = std::slice::from_mut(socket);
+            traffic.transmit(&flows(), senders, Place::default(), &false.into())?;
+        }
+        None => traffic.generate(Place::default(), &false.into())?,
+    }
     let mut last = None;
     while last != Some(traffic.seen()?) {
         last = Some(traffic.seen()?);
@@ -53,7 +65,7 @@ fn everything_that_is_sent_comes_back_and_is_counted_once() -> Result<()> {
             cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
             for tag in [1, 2] {
                 let before = traffic.seen()?;
-                cable.inside(0, || send(&traffic, 5_000.0, tag))?;
+                cable.inside(0, || send(&traffic, 5_000.0, tag, None))?;
                 let (sent, seen) = (traffic.sent(), traffic.seen()?);
                 let context = format!("{addresses:?} {payloads:?} {sent:?} {seen:?}");
                 let right: Vec<u64> =
@@ -87,4 +99,31 @@ fn check_tracked(traffic: &Traffic, total: u64) {
     let slots = (0..3).map(|slot| count(traffic.latency_of_slot(slot)));
     assert!(slots.clone().all(|count| count > 0));
     assert_eq!(slots.sum::<u64>(), total);
+}
+
+#[test]
+fn af_xdp_sends_the_same_frames() -> Result<()> {
+    for addresses in [["10.7.0.1", "10.7.0.2"], ["fd07::1", "fd07::2"]] {
+        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let mut traffic = Traffic::open(&scheme(&cable, addresses, &[20, 21, 160, 1_440], true))?;
+        set_flows(&traffic);
+        cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
+        cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
+        let mut socket = cable.inside(0, || Ok(Sender::open(cable.index[0], 0)?))?;
+        assert_eq!(socket.copying(), Copying::Copy, "a veth has no zero copy");
+        // more than there are chunks, so that all of them come back
+        for tag in [1, 2] {
+            let before = traffic.seen()?;
+            cable.inside(0, || send(&traffic, 12_000.0, tag, Some(&mut socket)))?;
+            let (sent, seen) = (traffic.sent(), traffic.seen()?);
+            let context = format!("{addresses:?} {sent:?} {seen:?}");
+            assert_eq!(sent.packets, [1_800, 1_800], "{context}");
+            let right: Vec<u64> = (0..2).map(|way| seen.right[way] - before.right[way]).collect();
+            assert_eq!(right, sent.packets, "{context}");
+            let wrong = Seen { right: [0; 2], other: 0, ..seen };
+            assert_eq!(wrong, Seen::default(), "{context}");
+            check_tracked(&traffic, 3_600);
+        }
+    }
+    Ok(())
 }
