@@ -148,6 +148,11 @@ impl Credentials {
         }
     }
 
+    /// Whether ACCESS-TOKEN is taken (RFC 7635).
+    pub fn takes_tokens(&self) -> bool {
+        false
+    }
+
     /// Whether username anonymity may be announced: a REST name cannot be found by its hash, and
     /// a client that sees the announcement must not send anything else.
     pub fn allows_anonymity(&self) -> bool {

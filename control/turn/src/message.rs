@@ -202,10 +202,10 @@ impl<'a> Message<'a> {
     }
 
     /// The same, and those that are `off`: known here, and not used by this server.
-    pub fn unknown_required_and<F: Fn(AttributeType) -> bool>(
+    pub fn unknown_required_and<F: Fn(AttributeType) -> bool + Clone>(
         &self,
         off: F,
-    ) -> impl Iterator<Item = AttributeType> + use<'a, F> {
+    ) -> impl Iterator<Item = AttributeType> + Clone + use<'a, F> {
         let all = self.attributes();
         let unknown = move |kind: AttributeType| {
             kind.is_comprehension_required() && (!kind.is_known() || off(kind))

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::allocation::{AllocationView, Allocations};
 use crate::attribute::{ChannelNumber, PasswordAlgorithm, TEXT_WRITE_MAX};
-use crate::config::Config;
+use crate::config::{Alternate, Config, NatDiscovery};
 use crate::credentials::Credentials;
 use crate::limits::{Budgets, Limits, Quota};
 use crate::message::Message;
@@ -35,11 +35,13 @@ mod allocate;
 mod answer;
 mod authenticate;
 mod connect;
+mod discovery;
 mod expire;
 mod gone;
 mod mobility;
 mod permit;
 mod receive;
+mod redirect;
 mod refresh;
 mod relay;
 mod routes;
@@ -77,6 +79,10 @@ pub struct Server {
     tcp_relay: bool,
     mobility: bool,
     tickets: Tickets,
+    alternates: Vec<Alternate>,
+    redirect: bool,
+    discovery: Vec<NatDiscovery>,
+    discovery_budgets: Budgets,
     /// SOFTWARE in answers to authenticated requests.
     software: Option<String>,
     users: Quota<Box<str>>,
@@ -122,7 +128,7 @@ impl Server {
             username_anonymity: config.username_anonymity && credentials.allows_anonymity(),
         };
         let relay_ips: Vec<IpAddr> = config.relays.iter().map(|relay| relay.local).collect();
-        let budget = config.limits.unauthenticated;
+        let (budget, discovery) = (config.limits.unauthenticated, config.limits.nat_discovery);
         Self {
             lifetime_default: config.lifetime_default.min(config.lifetime_max),
             lifetime_max: config.lifetime_max,
@@ -140,6 +146,10 @@ impl Server {
             connections: ConnectionIndex::default(),
             tcp_relay: config.tcp_relay,
             mobility: config.mobility,
+            alternates: config.alternates,
+            redirect: config.redirect,
+            discovery: config.nat_discovery,
+            discovery_budgets: Budgets::new(discovery, now.monotonic, &mut random),
             tickets: Tickets::new(&key_of(&mut random)),
             software: config.software.filter(|software| software.len() <= TEXT_WRITE_MAX),
             users: Quota::default(),
@@ -228,12 +238,6 @@ impl Server {
     pub fn replace_credentials(&mut self, credentials: Credentials) {
         self.offered = credentials.password_algorithms();
         self.credentials = credentials;
-    }
-
-    /// Makes no new allocations while this is set: they are refused with 508, or sent to an
-    /// alternate. What there is goes on, and can be refreshed.
-    pub fn set_draining(&mut self, draining: bool) {
-        self.draining = draining;
     }
 
     /// Uses another key for nonces from now on; those under the one before stay good in their time.

@@ -174,6 +174,8 @@ reasons! {
     UserQuota = "user_quota", ALLOCATION_QUOTA_REACHED;
     /// The client's network holds as many allocations as one may.
     PrefixQuota = "prefix_quota", ALLOCATION_QUOTA_REACHED;
+    /// Sent to another server.
+    Redirected = "redirected", TRY_ALTERNATE;
     /// The server makes no new allocations, as it will end.
     Draining = "draining", INSUFFICIENT_CAPACITY;
     /// The server holds as many allocations as it may.

@@ -48,6 +48,7 @@ impl Server {
         }
         let tcp = (self.tcp_relay, client.transport.is_stream());
         let wish = Wish::of(ask.message, tcp, |family| self.relays.has(family))?;
+        self.check_open(client)?;
         if wish.mobile && !self.mobility {
             return Err(Reason::MobilityForbidden);
         }
@@ -84,9 +85,6 @@ impl Server {
                 }
             }
             Place::One(..) | Place::Both(_) => {}
-        }
-        if self.draining {
-            return Err(Reason::Draining);
         }
         if self.limits.allocations_per_user.is_some_and(|max| self.users.of(user) + counted > max) {
             return Err(Reason::UserQuota);

@@ -11,36 +11,40 @@
 
 use std::time::Duration;
 
+use super::discovery::ASKING;
+use super::redirect::write_alternates;
 use super::{Ask, Sender, Server};
 use crate::attribute::{AttributeType, Code};
 use crate::limits::Exhausted;
-use crate::message::{Builder, Class, Message};
-use crate::outbox::{Now, Outbox};
+use crate::message::{Builder, Class, Message, Method};
+use crate::outbox::{Client, Now, Outbox};
 use crate::stats::{Reason, Request};
 
 /// A 401 is at most so many times as long as its request, as long as the realm has 12 bytes or
 /// fewer; with a longer realm it is as short as it can be.
 const CHALLENGE_FACTOR: usize = 4;
 
-/// Attributes of extensions that are off.
-const OFF: [AttributeType; 4] = [
-    AttributeType::CHANGE_REQUEST,
-    AttributeType::RESPONSE_PORT,
-    AttributeType::PADDING,
-    AttributeType::ACCESS_TOKEN,
-];
+impl From<Exhausted> for Reason {
+    fn from(exhausted: Exhausted) -> Self {
+        match exhausted {
+            Exhausted::Source => Reason::BudgetSource,
+            Exhausted::Prefix => Reason::BudgetPrefix,
+            Exhausted::Total => Reason::BudgetTotal,
+        }
+    }
+}
 
 impl Server {
     pub(super) fn binding(
         &mut self,
-        now: Duration,
+        now: Now,
         sender: Sender,
         message: &Message<'_>,
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
-        if self.unknown_attributes(message).next().is_some() {
-            self.spend(now, sender)?;
-            let unknown = self.unknown_attributes(message);
+        let unknown = self.unknown_attributes(&sender.client, message);
+        if unknown.clone().next().is_some() {
+            self.spend(now.monotonic, sender)?;
             let mut reply = Builder::reply(&mut self.out, message, Class::Error);
             reply.error_code_reason(Code::UNKNOWN_ATTRIBUTE, "");
             reply.unknown_attributes(unknown);
@@ -50,13 +54,28 @@ impl Server {
             self.count_answered(Reason::UnknownAttribute, Code::UNKNOWN_ATTRIBUTE);
             return Ok(());
         }
+        match self.place_of(&sender.client) {
+            Some(place) => self.discover(now, sender, message, place, outbox),
+            None => {
+                self.answer_binding(sender, message, outbox);
+                Ok(())
+            }
+        }
+    }
+
+    /// The client's address, and no more.
+    pub(super) fn answer_binding(
+        &mut self,
+        sender: Sender,
+        message: &Message<'_>,
+        outbox: &mut dyn Outbox,
+    ) {
         let mut reply = Builder::reply(&mut self.out, message, Class::Success);
         reply.xor_mapped_address(sender.client.remote);
         if let Ok(bytes) = reply.finish() {
             outbox.to_client(&sender.client, sender.origin, bytes);
         }
         self.stats.successes[Request::Binding as usize] += 1;
-        Ok(())
     }
 
     /// Refuses a request that is not authenticated, if there is budget for it.
@@ -80,7 +99,11 @@ impl Server {
             }
         } else {
             self.spend(now.monotonic, sender)?;
-            if code == Code::UNAUTHENTICATED {
+            if code == Code::TRY_ALTERNATE {
+                let alternates = self.choose_alternates(&sender.client);
+                let mut reply = Builder::reply(&mut self.out, message, Class::Error);
+                write_alternates(reply.error_code_reason(code, ""), &alternates, None);
+            } else if code == Code::UNAUTHENTICATED {
                 let len = self.challenge(now, sender, message, code, true);
                 if len > CHALLENGE_FACTOR * asked {
                     self.challenge(now, sender, message, code, false);
@@ -118,12 +141,17 @@ impl Server {
     /// Refuses an authenticated request.
     pub(super) fn refuse(&mut self, ask: &Ask<'_>, reason: Reason, outbox: &mut dyn Outbox) {
         let code = reason.code().unwrap_or(Code::SERVER_ERROR);
-        let unknown = self.unknown_attributes(ask.message);
+        let unknown = self.unknown_attributes(&ask.sender.client, ask.message);
+        let alternates = match code {
+            Code::TRY_ALTERNATE => self.choose_alternates(&ask.sender.client),
+            _ => Vec::new(),
+        };
         let mut reply = Builder::reply(&mut self.out, ask.message, Class::Error);
         reply.error_code(code);
         if code == Code::UNKNOWN_ATTRIBUTE {
             reply.unknown_attributes(unknown);
         }
+        write_alternates(&mut reply, &alternates, Some(ask));
         if let Some(software) = &self.software {
             reply.software(software);
         }
@@ -157,9 +185,15 @@ impl Server {
     /// The comprehension-required attributes that this server does not take.
     pub(super) fn unknown_attributes<'m>(
         &self,
+        client: &Client,
         message: &Message<'m>,
-    ) -> impl Iterator<Item = AttributeType> + use<'m> {
-        message.unknown_required_and(|kind| OFF.contains(&kind))
+    ) -> impl Iterator<Item = AttributeType> + Clone + use<'m> {
+        let discovers = message.method() == Method::BINDING && self.may_discover(client);
+        let tokens = self.credentials.takes_tokens();
+        message.unknown_required_and(move |kind| {
+            (!discovers && ASKING.contains(&kind))
+                || (!tokens && kind == AttributeType::ACCESS_TOKEN)
+        })
     }
 
     /// Counts an error answer to a stranger. Who has shown its address is none: there is no victim.
@@ -167,11 +201,7 @@ impl Server {
         if sender.client.transport.proves_address() {
             return Ok(());
         }
-        self.budgets.spend(sender.client.remote.ip(), now).map_err(|exhausted| match exhausted {
-            Exhausted::Source => Reason::BudgetSource,
-            Exhausted::Prefix => Reason::BudgetPrefix,
-            Exhausted::Total => Reason::BudgetTotal,
-        })
+        Ok(self.budgets.spend(sender.client.remote.ip(), now)?)
     }
 
     fn count_answered(&mut self, reason: Reason, code: Code) {

@@ -52,7 +52,7 @@ impl Server {
 
     /// Nobody is answered who could not have sent the datagram, nor we ourselves: an answer to one
     /// of our own addresses may loop.
-    fn check_source(&self, source: SocketAddr) -> Result<(), Reason> {
+    pub(super) fn check_source(&self, source: SocketAddr) -> Result<(), Reason> {
         if source.port() == 0 {
             return Err(Reason::SourcePort);
         }
@@ -81,15 +81,23 @@ impl Server {
     ) -> Result<(), Reason> {
         self.stats.requests[kind as usize] += 1;
         if kind == Request::Binding {
-            return self.binding(now.monotonic, sender, message, outbox);
+            return self.binding(now, sender, message, outbox);
         }
         let signer = match self.authenticate(now, &sender.client, message) {
             Ok(signer) => signer,
-            Err(reason) => return self.refuse_stranger(now, sender, message, reason, outbox),
+            Err(reason) => {
+                let moves_on = reason == Reason::NoIntegrity
+                    && kind == Request::Allocate
+                    && self.redirects_strangers(&sender.client);
+                let reason = if moves_on { Reason::Redirected } else { reason };
+                return self.refuse_stranger(now, sender, message, reason, outbox);
+            }
         };
         let ask = Ask { now: now.monotonic, sender, message, signer: &signer };
         let done = match kind {
-            _ if self.unknown_attributes(message).next().is_some() => Err(Reason::UnknownAttribute),
+            _ if self.unknown_attributes(&ask.sender.client, message).next().is_some() => {
+                Err(Reason::UnknownAttribute)
+            }
             Request::Allocate => self.allocate(&ask, outbox),
             Request::Refresh => self.refresh(&ask, outbox),
             Request::CreatePermission => self.create_permission(&ask, outbox),

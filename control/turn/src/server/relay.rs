@@ -26,7 +26,7 @@ impl Server {
         message: &Message<'_>,
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
-        if self.unknown_attributes(message).next().is_some() {
+        if self.unknown_attributes(client, message).next().is_some() {
             return Err(Reason::DataUnknownAttribute);
         }
         self.arrive(client, now, outbox)?;
