@@ -85,7 +85,8 @@ fn due(run: &mut Run) -> Option<u64> {
             return None;
         }
         run.now = now;
-        let behind = ((now - run.start) << FRACTION) - run.next;
+        // what is due within this nanosecond may still be ahead by a fraction of it
+        let behind = ((now - run.start) << FRACTION).saturating_sub(run.next);
         if behind > BURST * run.interval {
             let skip = behind / run.interval - BURST;
             run.skipped += skip;
