@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
 use wire::Family;
 
+use crate::suite::record::CostRow;
 use crate::summary::Samples;
 use chase::Chase;
 use tables::Tables;
@@ -69,7 +69,7 @@ const SUBJECTS: [Subject; 17] = [
 
 /// The figures of all rounds, by name: nanoseconds.
 #[derive(Default)]
-pub(crate) struct Costs(BTreeMap<&'static str, Samples>);
+pub(crate) struct Costs(BTreeMap<&'static str, Vec<f64>>);
 
 /// Takes the figures of each object (`None`: the committed one), round by round in turn.
 pub(crate) fn measure(effort: Effort, objects: &[Option<&Path>]) -> Result<Vec<Costs>> {
@@ -174,40 +174,23 @@ const FIGURES: [Figure; 11] = [
 
 impl Costs {
     fn of(&self, name: &str) -> Samples {
-        self.0.get(name).cloned().unwrap_or_default()
+        self.0.get(name).map(|values| Samples::numbered(values)).unwrap_or_default()
     }
 
-    /// Rows of Markdown.
-    pub(crate) fn table(&self) -> String {
-        let mut table = String::from(
-            "| program, net | nanoseconds: median (lowest to highest) | wanted |\n|---|---|---|\n",
-        );
-        for figure in &FIGURES {
-            let net = self.of(figure.of).minus(&self.of(figure.less));
-            let wanted = figure.most.map_or(String::new(), |most| {
-                let verdict = if net.median() <= most { "met" } else { "missed" };
-                format!("at most {most:.0}: {verdict}")
-            });
-            table += &format!("| {} | {} | {wanted} |\n", figure.name, net.show(0));
-        }
-        table += &format!("| (an empty program) | {} | |\n", self.of("empty").show(0));
-        for (name, _) in CHASES {
-            table += &format!("| (one dependent load in {name}) | {} | |\n", self.of(name).show(0));
-        }
-        table
-    }
-
-    /// For the record.
-    pub(crate) fn json(&self) -> Value {
-        let raw: BTreeMap<_, _> =
-            self.0.iter().map(|(name, samples)| (*name, samples.json())).collect();
-        let net: BTreeMap<_, _> = FIGURES
+    /// For the record, under the name of another object if it is one.
+    pub(crate) fn rows(&self, object: Option<&Path>) -> Vec<CostRow> {
+        let prefix = object.map_or_else(String::new, |path| format!("{}: ", path.display()));
+        let row = |name: &str, samples: Samples, wanted| CostRow {
+            name: format!("{prefix}{name}"),
+            nanoseconds: samples.values(),
+            wanted,
+        };
+        let net = |figure: &Figure| self.of(figure.of).minus(&self.of(figure.less));
+        let figures = FIGURES.iter().map(|figure| row(figure.name, net(figure), figure.most));
+        let empty = row("(an empty program)", self.of("empty"), None);
+        let loads = CHASES
             .iter()
-            .map(|figure| {
-                let net = self.of(figure.of).minus(&self.of(figure.less));
-                (figure.name, json!({ "ns": net.json(), "wanted_at_most": figure.most }))
-            })
-            .collect();
-        json!({ "payload": PAYLOAD, "raw_ns": raw, "net": net })
+            .map(|(name, _)| row(&format!("(one dependent load in {name})"), self.of(name), None));
+        figures.chain([empty]).chain(loads).collect()
     }
 }

@@ -1,9 +1,9 @@
 //! The few system calls that the standard library does not offer.
-#![allow(unsafe_code, reason = "priority, and mappings")]
+#![allow(unsafe_code, reason = "priority, signals, and mappings")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 pub(crate) use traffic::sys::{at_once, pin};
@@ -18,6 +18,34 @@ pub(crate) fn prefer(thread: i32) -> io::Result<()> {
     }
     // SAFETY: takes numbers only.
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as u32, -20) })
+}
+
+/// Set by the first signal that asks this process to end.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes the first SIGINT, SIGTERM or SIGHUP a request ([`stopping`]); the second ends the process.
+///
+/// # Errors
+/// As sigaction(2).
+pub(crate) fn end_on_request() -> io::Result<()> {
+    extern "C" fn request(_: libc::c_int) {
+        STOP.store(true, Relaxed);
+    }
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: an all-zero sigaction is a valid one; the handler only stores to an atomic.
+        check(unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = request as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether this process has been asked to end.
+pub(crate) fn stopping() -> bool {
+    STOP.load(Relaxed)
 }
 
 fn check(result: i32) -> io::Result<()> {

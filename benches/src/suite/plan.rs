@@ -96,6 +96,11 @@ const BASE: Scenario = Scenario {
     quick: true,
 };
 
+/// The point that all others start from.
+pub(crate) fn base() -> Scenario {
+    BASE
+}
+
 /// All scenarios, the base first.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let point = |name| Scenario { name, subjects: FEW, thorough: false, quick: false, ..BASE };
@@ -124,6 +129,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         },
     ]
 }
+
+/// Shares of what a subject carries at which latency is taken.
+pub(crate) const LATENCY_AT: [f64; 3] = [0.1, 0.5, 0.9];
 
 /// How long it may take.
 #[derive(Clone, Copy, Debug)]

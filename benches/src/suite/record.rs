@@ -184,7 +184,7 @@ pub(crate) struct Latency {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
-    /// Buckets of the histogram that are not empty: highest nanoseconds, and packets.
+    /// Nanoseconds (to 0.4 %), and packets that took so long.
     pub(crate) histogram: Vec<(u64, u64)>,
 }
 
@@ -204,6 +204,9 @@ pub(crate) struct Trial {
     pub(crate) received: u64,
     /// Due but not sent, the generator having come too late.
     pub(crate) skipped: u64,
+    /// Binding requests beside the traffic, and their answers.
+    pub(crate) requests: u64,
+    pub(crate) answers: u64,
     /// Why it does not count.
     pub(crate) void: Option<String>,
 }

@@ -190,13 +190,8 @@ impl Search {
 mod tests {
     use super::*;
 
-    const SEARCH: Search = Search {
-        first: 40_000.0,
-        stride: 1.5,
-        steps: 8,
-        resolution: 0.02,
-        bounds: (1_000.0, 6e6),
-    };
+    const SEARCH: Search =
+        Search { first: 40_000.0, stride: 1.5, steps: 8, resolution: 0.02, bounds: (1_000.0, 6e6) };
 
     /// A relay that carries `most` and loses the rest.
     fn relay(most: f64) -> impl FnMut(f64) -> Result<Verdict> {

@@ -86,11 +86,7 @@ pub(crate) fn builtin() -> Vec<Subject> {
         Subject { in_kernel: true, ..relay("bare", "bare XDP_TX", "", "") },
         Subject {
             in_kernel: true,
-            ..turnwire(
-                "xdp",
-                "Turnwire, native XDP",
-                "--xdp-mode native --xdp {interfaces}",
-            )
+            ..turnwire("xdp", "Turnwire, native XDP", "--xdp-mode native --xdp {interfaces}")
         },
         Subject {
             in_kernel: true,
@@ -212,8 +208,20 @@ mod tests {
     #[test]
     fn every_word_in_braces_has_a_meaning() {
         let known = [
-            "listen4", "listen6", "ip4", "ip6", "relay4", "relay6", "port", "realm", "user",
-            "password", "interfaces", "logs", "turnwire", "contenders",
+            "listen4",
+            "listen6",
+            "ip4",
+            "ip6",
+            "relay4",
+            "relay6",
+            "port",
+            "realm",
+            "user",
+            "password",
+            "interfaces",
+            "logs",
+            "turnwire",
+            "contenders",
         ];
         let words = known.into_iter().fold(Words::default(), |words, name| words.with(name, "X"));
         for subject in builtin() {

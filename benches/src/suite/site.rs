@@ -21,25 +21,6 @@ use wire::Family;
 
 use crate::sys;
 
-/// How many interfaces the relay has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Topology {
-    /// Frames go back where they came from (XDP_TX).
-    OneArmed,
-    /// Frames are redirected to the other interface.
-    TwoArmed,
-}
-
-impl Topology {
-    /// For people.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Topology::OneArmed => "one-armed",
-            Topology::TwoArmed => "two-armed",
-        }
-    }
-}
-
 /// Which namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -56,7 +37,6 @@ pub(crate) const RELAY_CORE: usize = 1;
 
 /// Both namespaces, removed when dropped.
 pub(crate) struct Site {
-    pub(crate) topology: Topology,
     /// Interface indexes of the far ends, and of the relay's.
     pub(crate) far: Vec<u32>,
     pub(crate) arms: Vec<u32>,
@@ -76,6 +56,10 @@ pub(crate) fn client_ip(family: Family) -> IpAddr {
 /// Where the relay listens.
 pub(crate) fn listener_ip(family: Family) -> IpAddr {
     address(family, 1, 1)
+}
+/// Where other clients are, for calls between two clients.
+pub(crate) fn other_client_ip(family: Family) -> IpAddr {
+    address(family, 1, 3)
 }
 /// What the relay gives to clients.
 pub(crate) fn relay_ip(family: Family) -> IpAddr {
@@ -111,7 +95,11 @@ impl Side {
         command
     }
 
-    fn shell(self, script: &str) -> Result<String> {
+    /// What a shell script prints there.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(crate) fn shell(self, script: &str) -> Result<String> {
         run(self.command("sh").args(["-ec", script]))
     }
 }
@@ -125,8 +113,11 @@ fn run(command: &mut Command) -> Result<String> {
 }
 
 impl Site {
-    /// Makes both.
-    pub(crate) fn new(topology: Topology) -> Result<Site> {
+    /// Makes both, with one cable between them or two.
+    ///
+    /// # Errors
+    /// The namespaces exist already, or a tool is missing.
+    pub(crate) fn new(cables: usize) -> Result<Site> {
         for side in [Side::Far, Side::Relay] {
             ensure!(
                 !side.path().exists(),
@@ -134,12 +125,12 @@ impl Site {
                 side.path().display()
             );
         }
-        let mut site = Site { topology, far: Vec::new(), arms: Vec::new() };
-        site.build()?;
+        let mut site = Site { far: Vec::new(), arms: Vec::new() };
+        site.build(cables)?;
         Ok(site)
     }
 
-    fn build(&mut self) -> Result<()> {
+    fn build(&mut self, cables: usize) -> Result<()> {
         for side in [Side::Far, Side::Relay] {
             run(Command::new("ip").args(["netns", "add", side.name()]))?;
             side.shell(
@@ -152,7 +143,6 @@ impl Site {
                 done",
             )?;
         }
-        let cables = if self.topology == Topology::OneArmed { 1 } else { 2 };
         for cable in 0..cables {
             Side::Far.shell(&format!(
                 "ip link add far{cable} address {} type veth \
@@ -176,6 +166,10 @@ impl Site {
                 host(Side::Far, &format!("far{cable}"), far, width, arm, mac(Side::Relay, cable))?;
                 host(Side::Relay, &format!("arm{cable}"), arm, width, far, mac(Side::Far, cable))?;
             }
+            let (relay, far) = (listener_ip(family), other_client_ip(family));
+            let width = if family == Family::V4 { 24 } else { 64 };
+            host(Side::Far, "far0", far, width, relay, mac(Side::Relay, 0))?;
+            neighbour(Side::Relay, "arm0", far, mac(Side::Far, 0))?;
         }
         Ok(())
     }
@@ -183,6 +177,13 @@ impl Site {
     /// The cable on the peers' side.
     pub(crate) fn peer_cable(&self) -> usize {
         self.far.len() - 1
+    }
+
+    /// What is offloaded to the relay's interface.
+    pub(crate) fn offloads(&self) -> Result<Vec<String>> {
+        let features = Side::Relay.shell("ethtool -k arm0")?;
+        let on = features.lines().filter_map(|line| line.trim().strip_suffix(": on"));
+        Ok(on.map(str::to_owned).collect())
     }
 
     /// The relay's interfaces, as `--xdp` wants them.
@@ -256,10 +257,12 @@ fn index(side: Side, name: &str, cable: usize) -> Result<u32> {
 
 fn host(side: Side, dev: &str, own: IpAddr, width: u8, other: IpAddr, mac: [u8; 6]) -> Result<()> {
     let nodad = if own.is_ipv6() { "nodad" } else { "" };
-    side.shell(&format!(
-        "ip address add {own}/{width} dev {dev} {nodad}
-        ip neighbour replace {other} lladdr {} nud permanent dev {dev}",
-        text(mac)
-    ))?;
+    side.shell(&format!("ip address add {own}/{width} dev {dev} {nodad}"))?;
+    neighbour(side, dev, other, mac)
+}
+
+fn neighbour(side: Side, dev: &str, other: IpAddr, mac: [u8; 6]) -> Result<()> {
+    let lladdr = text(mac);
+    side.shell(&format!("ip neighbour replace {other} lladdr {lladdr} nud permanent dev {dev}"))?;
     Ok(())
 }

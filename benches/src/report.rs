@@ -1,0 +1,64 @@
+//! The report, from nothing but the results: as Markdown, and as a page with plots.
+
+mod blocks;
+mod figures;
+mod headline;
+mod tables;
+
+use blocks::{Block, heading, table, text};
+
+use crate::suite::record::Results;
+
+/// What a report consists of, in its order.
+fn blocks(results: &Results) -> Vec<Block> {
+    let mut blocks = vec![text(headline::introduction(results))];
+    blocks.extend(headline::notes(results));
+    blocks.push(heading("Ratios, within a round"));
+    blocks.push(table(headline::ratios(results)));
+    blocks.push(text(headline::legend()));
+    blocks.extend(figures::overview(results));
+    for scenario in &results.scenarios {
+        blocks.push(heading(format!("{}: {}", scenario.name, scenario.title)));
+        blocks.push(table(tables::throughput(results, scenario)));
+        blocks.extend(tables::latency(results, scenario).map(table));
+        blocks.extend(figures::of_scenario(results, scenario));
+    }
+    if let Some(cost) = &results.cost {
+        blocks.push(heading("The program's own cost"));
+        blocks.push(table(tables::cost(cost)));
+    }
+    blocks.push(heading("Subjects"));
+    blocks.push(table(tables::subjects(results)));
+    blocks.push(heading("Machine"));
+    blocks.push(table(tables::machine(&results.machine)));
+    blocks
+}
+
+/// As Markdown; plots are left to the page.
+pub(crate) fn markdown(results: &Results) -> String {
+    blocks(results).iter().map(Block::markdown).collect()
+}
+
+/// As one HTML page that needs nothing else.
+pub(crate) fn page(results: &Results) -> String {
+    use turnwire_load::html::{STYLE, escape};
+    let title = format!("TURN relays compared, {}", results.started);
+    let body: String = blocks(results).iter().map(Block::html).collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <title>{0}</title><link rel=\"icon\" href=\"data:,\"><style>{STYLE}\n\
+         body{{max-width:75rem}}td{{white-space:normal}}</style></head>\n\
+         <body><h1>{0}</h1>\n{body}</body></html>\n",
+        escape(&title)
+    )
+}
+
+/// The few lines that stand for the whole.
+pub(crate) fn headline(results: &Results) -> String {
+    let blocks = [table(headline::ratios(results)), text(headline::legend())];
+    blocks.iter().map(Block::markdown).collect()
+}
+
+#[cfg(test)]
+mod tests;

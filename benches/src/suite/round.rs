@@ -1,0 +1,351 @@
+//! One subject's turn: started, filled with calls, measured, ended.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use traffic::{Bare, BareLinks, Crossing, Offer, Traffic};
+
+use super::calls;
+use super::flows::Flows;
+use super::plan::{Effort, LATENCY_AT, Scenario};
+use super::record::{Cpu, Latency, Rate, Round};
+use super::search::{Found, History, Limit, Search, Verdict};
+use super::server::{Paths, Server};
+use super::site::{Side, Site};
+use super::subject::Subject;
+use super::trial::{Bench, Outcome};
+use crate::summary::{Samples, grouped};
+use crate::{progress, sys};
+
+/// Throughput is what is carried with so much loss at most.
+const LOSS_MAX: f64 = 0.001;
+/// Packets a second at which CPU time is compared.
+const EQUAL_RATE: f64 = 50_000.0;
+/// Trials with all that the generator can.
+const SATURATED: usize = 3;
+/// Void trials in a row that end a round.
+const VOIDS_MAX: usize = 8;
+/// Rates that are looked at, packets a second.
+const BOUNDS: (f64, f64) = (2_000.0, 6_000_000.0);
+
+/// What a turn needs.
+pub(crate) struct Turn<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) site: &'a Site,
+    pub(crate) paths: &'a Paths,
+    pub(crate) effort: Effort,
+    /// What the round before carried, packets a second.
+    pub(crate) seed: Option<f64>,
+}
+
+/// A turn under way.
+struct Measuring<'a> {
+    turn: &'a Turn<'a>,
+    flows: Flows,
+    bench: Bench,
+    bare: Option<BareLinks>,
+    round: Round,
+    voids: usize,
+}
+
+impl Turn<'_> {
+    /// Takes it. Round 0 only looks for the rate.
+    ///
+    /// # Errors
+    /// The subject does not start, ends, sends wrong bytes or delivers nothing at all.
+    pub(crate) fn take(&self, number: usize) -> Result<Round> {
+        let flows = Flows::new(self.scenario);
+        let traffic = Traffic::open(&flows.scheme(self.site, false))?;
+        let bench = Bench { traffic, server: None, calls: None, tag: 0 };
+        let round = Round { number, ..Round::default() };
+        let mut measuring = Measuring { turn: self, flows, bench, bare: None, round, voids: 0 };
+        measuring.attach()?;
+        measuring.start()?;
+        if let Err(error) = measuring.all() {
+            let words = measuring.last_words();
+            return Err(if words.is_empty() { error } else { error.context(words) });
+        }
+        measuring.stop()?;
+        Ok(measuring.round)
+    }
+}
+
+impl Measuring<'_> {
+    /// The sink, and what stands in the relay's place if that is a bare program.
+    fn attach(&mut self) -> Result<()> {
+        let Turn { subject, scenario, site, .. } = *self.turn;
+        let traffic = &mut self.bench.traffic;
+        Side::Far.inside(|| traffic.attach_sink(&site.far))?;
+        if subject.is_bare() {
+            let program = if scenario.arms == 2 { Bare::Redirect } else { Bare::Tx };
+            self.bare = Some(Side::Relay.inside(|| traffic.attach_bare(program, &site.arms))?);
+        }
+        Ok(())
+    }
+
+    /// Starts the subject, and makes its calls.
+    fn start(&mut self) -> Result<()> {
+        let Turn { subject, site, paths, .. } = *self.turn;
+        if !subject.is_bare() {
+            site.set_threaded(false)?;
+            self.bench.server = Some(Server::start(subject, site, paths)?);
+            let calls = calls::set_up(&self.flows)
+                .with_context(|| format!("setting calls up {}", self.last_words()))?;
+            self.bench.calls = Some(calls);
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells generator and sink the ports.
+    fn tell(&self) {
+        let Turn { subject, scenario, .. } = *self.turn;
+        let crossing = match scenario.arms {
+            _ if !subject.is_bare() => Crossing::Changed,
+            2 => Crossing::Unchanged,
+            _ => Crossing::Mirrored,
+        };
+        let channels = match &self.bench.calls {
+            Some(calls) => calls.channels.clone(),
+            None => calls::without_relay(&self.flows),
+        };
+        self.flows.tell(&self.bench.traffic, &channels, crossing);
+    }
+
+    /// From now on latencies are taken, which costs the sink some time.
+    fn track(&mut self) -> Result<()> {
+        if let Some(links) = self.bare.take() {
+            self.bench.traffic.detach_bare(links)?;
+        }
+        let scheme = self.flows.scheme(self.turn.site, true);
+        // the old sink makes room for the new one before that is attached
+        drop(std::mem::replace(&mut self.bench.traffic, Traffic::open(&scheme)?));
+        self.attach()?;
+        self.tell();
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.bench.calls = None;
+        self.bench.server.take().map_or(Ok(()), Server::stop)
+    }
+
+    fn last_words(&self) -> String {
+        self.bench.server.as_ref().map_or_else(String::new, Server::last_words)
+    }
+
+    fn all(&mut self) -> Result<()> {
+        let Turn { subject, scenario, site, effort, seed, .. } = *self.turn;
+        let mut first = seed.unwrap_or(40_000.0);
+        if subject.in_kernel {
+            site.set_threaded(false)?;
+            self.round.one_core = Some(self.saturated(SATURATED)?);
+        }
+        // Processes do better where the sender's softirq feeds their sockets: a thread in between
+        // would have to be woken for each packet.
+        site.set_threaded(subject.in_kernel)?;
+        let own_core = self.round.trials.len();
+        if subject.in_kernel {
+            let most = self.saturated(2)?;
+            first = seed.unwrap_or(most.pps / 2.0);
+        }
+        let stride = if seed.is_some() { 1.2 } else { 1.5 };
+        let Effort { steps, resolution, .. } = effort;
+        let search = Search { first, stride, steps, resolution, bounds: BOUNDS };
+        let mut history = History::default();
+        let pdr = self.search(search, LOSS_MAX, &mut history)?;
+        self.round.pdr = pdr.into();
+        ensure!(pdr.offered > 0.0, "nothing arrived without loss, at any rate");
+        if self.round.number == 0 {
+            return Ok(());
+        }
+        let least = (pdr.offered / 16.0).max(BOUNDS.0);
+        let search =
+            Search { first: pdr.offered, stride: 2.0, bounds: (least, BOUNDS.1), ..search };
+        self.round.lossless = self.search(search, 0.0, &mut history)?.into();
+        self.round.delivered = self.delivered(own_core);
+        if scenario.thorough {
+            site.set_threaded(true)?;
+            self.round.cpu = Some(self.cpu()?);
+            self.track()?;
+            site.set_threaded(subject.in_kernel)?;
+            self.latencies(pdr.offered)?;
+        }
+        Ok(())
+    }
+
+    /// A trial, for the record; void ones are counted.
+    fn trial(&mut self, offer: Offer, time: Duration) -> Result<(Outcome, Verdict)> {
+        ensure!(!sys::stopping(), "interrupted");
+        let outcome = self.bench.trial(offer, time)?;
+        let (verdict, why) = outcome.trial.judge();
+        self.round.trials.push(outcome.trial.clone());
+        match verdict {
+            Verdict::Counts { .. } => self.voids = 0,
+            Verdict::Late => {}
+            Verdict::Void => {
+                progress(&format!("    void: {}", why.unwrap_or_default()));
+                self.voids += 1;
+                ensure!(self.voids < VOIDS_MAX, "{VOIDS_MAX} trials in a row were void");
+            }
+        }
+        if !self.turn.subject.abilities.sturdy && outcome.trial.loss() > LOSS_MAX {
+            // its clients may be gone: new ones, and a new process to serve them
+            self.stop()?;
+            self.start()?;
+        }
+        Ok((outcome, verdict))
+    }
+
+    fn search(&mut self, search: Search, loss_max: f64, history: &mut History) -> Result<Found> {
+        let time = self.turn.effort.trial;
+        search.run(loss_max, history, |rate| Ok(self.trial(Offer::Rate(rate), time)?.1))
+    }
+
+    /// A trial that must count; others are tried again.
+    fn counted(&mut self, offer: Offer, time: Duration) -> Result<Outcome> {
+        for _ in 0..VOIDS_MAX {
+            let (outcome, verdict) = self.trial(offer, time)?;
+            if let Verdict::Counts { delivered, .. } = verdict {
+                ensure!(delivered > 0.0, "nothing arrived of {} sent", outcome.trial.sent);
+                return Ok(outcome);
+            }
+        }
+        bail!("{VOIDS_MAX} trials in a row did not count")
+    }
+
+    /// All that the generator can: the middle one of a few.
+    fn saturated(&mut self, times: usize) -> Result<Rate> {
+        let mut trials = Vec::new();
+        for _ in 0..times {
+            trials.push(self.counted(Offer::Most, self.turn.effort.trial)?.trial);
+        }
+        let middle = |of: fn(&super::record::Trial) -> f64| {
+            Samples::numbered(&trials.iter().map(of).collect::<Vec<_>>()).median()
+        };
+        let offered_pps = middle(|one| one.sent as f64 / one.seconds);
+        Ok(Rate { offered_pps, pps: middle(super::record::Trial::rate), limit: Limit::Subject })
+    }
+
+    /// The most that arrived in the trials from `first` on, and why not more.
+    fn delivered(&self, first: usize) -> Rate {
+        let trials = || self.round.trials[first..].iter().filter(|trial| trial.void.is_none());
+        let best = trials().max_by(|a, b| a.rate().total_cmp(&b.rate()));
+        let Some(best) = best else { return Rate::default() };
+        let offered = |trial: &super::record::Trial| trial.sent as f64 / trial.seconds;
+        // what was offered more and lost some shows who could not do more
+        let above = trials().filter(|trial| offered(trial) > offered(best));
+        let limit = above.map(super::record::Trial::limit).find(|limit| *limit != Limit::Generator);
+        Rate {
+            offered_pps: offered(best),
+            pps: best.rate(),
+            limit: limit.unwrap_or_else(|| best.limit()),
+        }
+    }
+
+    /// At shares of what it carries.
+    fn latencies(&mut self, pdr: f64) -> Result<()> {
+        for share in LATENCY_AT {
+            let offered_pps = pdr * share;
+            let outcome = self.counted(Offer::Rate(offered_pps), self.turn.effort.trial)?;
+            let loss = outcome.trial.loss();
+            let latency = Latency::of(share, offered_pps, loss, outcome.latency);
+            self.round.latency.extend(latency);
+        }
+        Ok(())
+    }
+
+    /// At a rate that all can do, with the interface's work in a thread, where it can be seen.
+    fn cpu(&mut self) -> Result<Cpu> {
+        let outcome = self.counted(Offer::Rate(EQUAL_RATE), 2 * self.turn.effort.trial)?;
+        let each = |seconds: f64| seconds * 1e9 / outcome.trial.received.max(1) as f64;
+        Ok(Cpu {
+            pps: outcome.trial.rate(),
+            process_ns: each(outcome.process_seconds),
+            napi_ns: each(outcome.napi_seconds),
+        })
+    }
+}
+
+impl From<Found> for Rate {
+    fn from(found: Found) -> Rate {
+        Rate { offered_pps: found.offered, pps: found.delivered, limit: found.limit }
+    }
+}
+
+impl Latency {
+    /// Of a histogram: nanoseconds, and packets that took so long. `None` when it is empty.
+    pub(crate) fn of(
+        share: f64,
+        offered_pps: f64,
+        loss: f64,
+        histogram: Vec<(u64, u64)>,
+    ) -> Option<Latency> {
+        let packets: u64 = histogram.iter().map(|(_, packets)| packets).sum();
+        let at = |quantile: f64| {
+            let wanted = (packets as f64 * quantile).ceil().max(1.0) as u64;
+            let mut seen = 0;
+            let bucket = histogram.iter().find(|(_, packets)| {
+                seen += packets;
+                seen >= wanted
+            });
+            bucket.map_or(0.0, |(nanoseconds, _)| *nanoseconds as f64 / 1e3)
+        };
+        let (p50_us, p90_us, p99_us, p999_us) = (at(0.5), at(0.9), at(0.99), at(0.999));
+        let max_us = at(1.0);
+        (packets > 0).then_some(Latency {
+            share,
+            offered_pps,
+            packets,
+            loss,
+            p50_us,
+            p90_us,
+            p99_us,
+            p999_us,
+            max_us,
+            histogram,
+        })
+    }
+}
+
+impl Round {
+    /// For whoever waits.
+    pub(crate) fn in_words(&self) -> String {
+        let one_core = self.one_core.map(|rate| format!("one core {}, ", grouped(rate.pps)));
+        let at_least = |rate: &Rate| {
+            let mark = if rate.limit == Limit::Subject { "" } else { "at least " };
+            format!("{mark}{}", grouped(rate.pps))
+        };
+        let void = self.trials.iter().filter(|trial| trial.void.is_some()).count();
+        format!(
+            "{}at 0.1 % {}{}, {} trials, {void} void",
+            one_core.unwrap_or_default(),
+            at_least(&self.pdr),
+            if self.number > 0 {
+                format!(", none lost {}", at_least(&self.lossless))
+            } else {
+                String::new()
+            },
+            self.trials.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_the_least_bucket_that_holds_enough() {
+        // given 1,000 packets: 989 within 10 µs, 10 within 100, one within 5,000
+        let histogram = vec![(10_000, 989), (100_000, 10), (5_000_000, 1)];
+        // when
+        let latency = Latency::of(0.5, 1e5, 0.0, histogram).unwrap();
+        // then
+        assert_eq!(latency.packets, 1000);
+        let all = [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us];
+        assert_eq!(all, [10.0, 10.0, 100.0, 100.0, 5000.0]);
+        assert!(Latency::of(0.5, 1e5, 0.0, Vec::new()).is_none());
+    }
+}
