@@ -44,10 +44,13 @@ pub enum SocketKind {
     Listener(usize),
     /// The relay port in this slot.
     Port(u32),
+    /// Another worker's relay port, lent to this one for sending.
+    Loan(u32),
 }
 
 impl SocketId {
     const LISTENER: u32 = 1 << 31;
+    const LOAN: u32 = 1 << 30;
 
     /// The listener with index `index`, in the order of configuration.
     pub fn listener(index: usize) -> Self {
@@ -56,8 +59,13 @@ impl SocketId {
 
     /// The relay port in `slot`.
     pub fn port(slot: u32) -> Self {
-        debug_assert!(slot & Self::LISTENER == 0);
+        debug_assert!(slot & (Self::LISTENER | Self::LOAN) == 0);
         Self(slot)
+    }
+
+    /// The relay port of another worker that is lent to this one under `number`.
+    pub fn loan(number: u32) -> Self {
+        Self(Self::LOAN | number)
     }
 
     /// As a number that keeps all of it.
@@ -74,6 +82,8 @@ impl SocketId {
     pub fn kind(self) -> SocketKind {
         if self.0 & Self::LISTENER != 0 {
             SocketKind::Listener((self.0 & !Self::LISTENER) as usize)
+        } else if self.0 & Self::LOAN != 0 {
+            SocketKind::Loan(self.0 & !Self::LOAN)
         } else {
             SocketKind::Port(self.0)
         }
@@ -474,5 +484,6 @@ mod tests {
     fn socket_ids_tell_listeners_from_ports() {
         assert_eq!(SocketId::listener(3).kind(), SocketKind::Listener(3));
         assert_eq!(SocketId::port(70_000).kind(), SocketKind::Port(70_000));
+        assert_eq!(SocketId::loan(70_000).kind(), SocketKind::Loan(70_000));
     }
 }

@@ -30,6 +30,18 @@ pub trait Link {
     /// Gives the relay port in `slot` back, so that its owner can drop it.
     fn close(&mut self, slot: u32) -> Option<Self::Port>;
 
+    /// Takes another worker's relay port in under `number`, for sending only. A number that is still
+    /// in use gives its old port back.
+    /// So does a link that takes none: the new port.
+    fn lend(&mut self, _number: u32, port: Self::Port) -> Option<Self::Port> {
+        Some(port)
+    }
+
+    /// Gives the port that was lent under `number` back, so that its owner can drop it.
+    fn recall(&mut self, _number: u32) -> Option<Self::Port> {
+        None
+    }
+
     /// Sleeps until something is ready, the link is woken, or `timeout` is over. With a zero
     /// timeout it only learns what became ready.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;

@@ -17,7 +17,7 @@ mod bell;
 mod letter;
 
 pub(crate) use bell::Bell;
-pub(crate) use letter::{Letter, LetterKind, LetterReader, LetterWriter, letters};
+pub(crate) use letter::{ELSEWHERE, Letter, LetterKind, LetterReader, LetterWriter, letters};
 
 use crate::route::{Client, PortId, Route};
 use crate::session::Identity;
@@ -36,6 +36,10 @@ pub(crate) enum Command<P> {
     Open { id: PortId, local: SocketAddr, port: P },
     /// Give it back.
     Close { id: PortId },
+    /// Send by this port of another worker, for the routes that name it. For a worker only.
+    Lend { id: PortId, local: SocketAddr, port: P },
+    /// Give back what was lent.
+    Recall { id: PortId, local: SocketAddr },
     /// For a session thread only.
     Session(Box<SessionCommand>),
 }
@@ -57,6 +61,7 @@ pub(crate) enum SessionCommand {
 
 /// A relay port that its worker no longer serves.
 pub(crate) struct Returned<P> {
+    /// [`PortId::NOBODY`] for one that was lent.
     pub(crate) id: PortId,
     /// Dropped by the control thread: closing a socket is no work for a worker.
     pub(crate) port: Option<P>,

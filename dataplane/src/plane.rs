@@ -1,15 +1,19 @@
 //! The data plane as the control thread holds it.
 
+mod lend;
 mod start;
 
 use crate::config::{Config, OpenPortError, StartError, Tuning};
 use crate::link::socket::{Bound, BufferSizes, bind_relay, register};
-use crate::mailbox::{Bell, COMMANDS_MAX, Command, ControlEnd, Letter, LetterKind, SessionCommand};
+use crate::mailbox::{
+    Bell, COMMANDS_MAX, Command, ControlEnd, ELSEWHERE, Letter, LetterKind, SessionCommand,
+};
 use crate::route::{Client, Event, PortId, Route, TableFull, Transport};
 use crate::session::{Identity, IdentityError, SessionCounters};
 use crate::slots::Slots;
 use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot};
 use crate::table::RouteWriter;
+use lend::Wanted;
 use mio::Waker;
 use std::collections::HashMap;
 use std::io;
@@ -62,6 +66,8 @@ pub struct Dataplane {
     /// What the channels of session threads have carried.
     paths: HashMap<(PortId, u16, SocketAddr), Arc<PathCounters>>,
     slots: Slots,
+    /// The workers that were lent a port.
+    loans: HashMap<PortId, Vec<u16>>,
     listen: Vec<SocketAddr>,
     session_listen: SessionAddresses,
     tuning: Tuning,
@@ -124,7 +130,7 @@ impl Dataplane {
         let socket = crate::batch::SocketId::port(id.slot());
         register(&handle.registry, &port, socket).map_err(OpenPortError::of)?;
         let local = port.local();
-        self.slots.take(id, local);
+        self.slots.take(id, local, port.number());
         handle.mail.command(Command::Open { id, local, port });
         Ok(id)
     }
@@ -132,7 +138,9 @@ impl Dataplane {
     /// Closes a relay port. Its descriptor is released once the worker has let go of it and
     /// [`poll`](Self::poll) was called. A port that is closed already is left as it is.
     pub fn close_port(&mut self, port: PortId) {
+        let local = self.slots.relay(port);
         if self.slots.close(port) {
+            local.into_iter().for_each(|local| self.recall(port, local));
             self.workers[port.worker()].mail.command(Command::Close { id: port });
         }
     }
@@ -312,13 +320,18 @@ impl Dataplane {
         share: usize,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> usize {
-        let Self { workers, slots, refused, .. } = self;
-        let events = &mut workers[worker].mail.events;
         for taken in 0..share {
+            let Self { workers, slots, refused, .. } = self;
+            let events = &mut workers[worker].mail.events;
+            let mut wanted = None;
             let found = events.take(|letter, bytes| {
                 let Letter { transport, local, remote, slot, generation, .. } = *letter;
                 match letter.kind {
                     LetterKind::Client => {
+                        if let ([a, b, ..], ELSEWHERE) = (bytes, slot) {
+                            let channel = u16::from_be_bytes([*a, *b]);
+                            wanted = Some(Wanted { client: remote, listener: local, channel });
+                        }
                         return on_event(Event::Client { worker, transport, local, remote, bytes });
                     }
                     LetterKind::Gone => {
@@ -335,6 +348,7 @@ impl Dataplane {
             if found.is_none() {
                 return taken;
             }
+            wanted.into_iter().for_each(|wanted| self.lend(worker, wanted));
         }
         share
     }

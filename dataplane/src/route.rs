@@ -15,6 +15,9 @@ pub struct PortId {
 }
 
 impl PortId {
+    /// No port's.
+    pub(crate) const NOBODY: Self = Self { worker: u16::MAX, slot: 0, generation: 0 };
+
     /// Bits of [`bits`](Self::bits) that are the slot.
     pub(crate) const SLOT_BITS: u32 = 20;
 

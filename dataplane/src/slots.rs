@@ -7,6 +7,7 @@
 
 use crate::route::PortId;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
 /// Most relay ports that one data plane can hold: half of the slots that a [`PortId`] can name,
 /// since a closing port still holds its slot.
@@ -15,7 +16,7 @@ pub(crate) const PORTS_MAX: usize = 1 << (PortId::SLOT_BITS - 1);
 #[derive(Clone, Copy)]
 enum State {
     Free,
-    Open { relay: SocketAddr },
+    Open { relay: SocketAddr, descriptor: RawFd },
     Closing,
 }
 
@@ -58,9 +59,9 @@ impl Slots {
     }
 
     /// Takes the slot that [`next`](Self::next) named.
-    pub(crate) fn take(&mut self, id: PortId, relay: SocketAddr) {
+    pub(crate) fn take(&mut self, id: PortId, relay: SocketAddr, descriptor: RawFd) {
         let Book { slots, free } = &mut self.books[id.worker()];
-        let (index, state) = (id.slot() as usize, State::Open { relay });
+        let (index, state) = (id.slot() as usize, State::Open { relay, descriptor });
         if index == slots.len() {
             slots.push(Slot { generation: id.generation(), state });
         } else {
@@ -77,11 +78,30 @@ impl Slots {
 
     /// The relayed transport address of an open port; nothing for an old owner's.
     pub(crate) fn relay(&self, id: PortId) -> Option<SocketAddr> {
+        self.socket(id).map(|(relay, _)| relay)
+    }
+
+    /// The relayed transport address of an open port, and its socket's descriptor: no one but the
+    /// control thread closes that, and not before the port is closing.
+    pub(crate) fn socket(&self, id: PortId) -> Option<(SocketAddr, RawFd)> {
         let slot = self.books.get(id.worker())?.slots.get(id.slot() as usize)?;
         match slot.state {
-            State::Open { relay } if slot.generation == id.generation() => Some(relay),
+            State::Open { relay, descriptor } if slot.generation == id.generation() => {
+                Some((relay, descriptor))
+            }
             _ => None,
         }
+    }
+
+    /// The open port at `relay` that a route names by these [`PortId::bits`], whichever worker has
+    /// it.
+    pub(crate) fn find(&self, bits: u32, relay: SocketAddr) -> Option<PortId> {
+        let number = bits & ((1 << PortId::SLOT_BITS) - 1);
+        self.books.iter().enumerate().find_map(|(worker, book)| {
+            let generation = book.slots.get(number as usize)?.generation;
+            let id = PortId::new(worker, number, generation);
+            (id.bits() == bits && self.relay(id) == Some(relay)).then_some(id)
+        })
     }
 
     /// Begins to close. False for a port that is not open, or not its any more.
@@ -116,7 +136,7 @@ mod tests {
 
     fn take(slots: &mut Slots) -> Option<PortId> {
         let id = slots.next(1)?;
-        slots.take(id, relay());
+        slots.take(id, relay(), 3);
         Some(id)
     }
 
@@ -148,11 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn a_route_finds_its_port_on_whichever_worker_has_it() {
+        let mut slots = Slots::new(2, 10);
+        let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let ids = [(0, 1000), (1, 1001)].map(|(worker, port)| {
+            let id = slots.next(worker).unwrap();
+            slots.take(id, address(port), 3);
+            id
+        });
+        assert_eq!(ids[0].bits(), ids[1].bits(), "only the address tells them apart");
+        assert_eq!(slots.find(ids[1].bits(), address(1001)), Some(ids[1]));
+        assert_eq!(slots.find(ids[0].bits(), address(1000)), Some(ids[0]));
+        assert_eq!(slots.find(ids[0].bits(), address(1002)), None);
+        assert!(slots.close(ids[1]));
+        assert_eq!(slots.find(ids[1].bits(), address(1001)), None);
+    }
+
+    #[test]
     fn each_worker_has_its_own_numbers() {
         let mut slots = Slots::new(3, 10);
         for (worker, slot) in [(0, 0), (2, 0), (0, 1), (1, 0), (2, 1)] {
             let id = slots.next(worker).unwrap();
-            slots.take(id, relay());
+            slots.take(id, relay(), 3);
             assert_eq!((id.worker(), id.slot()), (worker, slot));
         }
         assert!(slots.next(3).is_none(), "no such worker");

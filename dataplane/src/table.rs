@@ -83,6 +83,13 @@ impl RouteWriter {
         entries(route).iter().all(|(key, _)| self.table.memory().entry_of(key).is_some())
     }
 
+    /// The route under `key`, live or not.
+    pub(crate) fn find(&self, key: &Key) -> Option<wire::Route> {
+        // nobody writes meanwhile: this is the writing thread
+        let view = View::new(&self.table, Duration::ZERO);
+        wire::table::lookup(&view, key).ok().map(|found| found.route)
+    }
+
     /// What both directions have counted; zero for a channel that is not in the table.
     pub(crate) fn counters(&self, route: &Route) -> RouteCounters {
         let [out, back] = entries(route).map(|(key, _)| {

@@ -29,6 +29,7 @@ pub use tell::UNREACHABLE_PER_SECOND;
 use crate::batch::{BATCH_MAX, Batch, SEGMENTS_MAX};
 use crate::link::Link;
 use crate::mailbox::{Command, Returned, WorkerEnd};
+use crate::route::PortId;
 use crate::stats::{Counters, batch_class};
 use crate::table::{RouteTable, View};
 use forward::Tally;
@@ -141,6 +142,17 @@ impl<L: Link> Worker<L> {
                 let port = egress.close(id).then(|| link.close(id.slot())).flatten();
                 counters.ports.set(egress.open_ports());
                 Some(Returned { id, port })
+            }
+            Command::Lend { id, local, port } => {
+                let refused = match egress.lend(id, local) {
+                    Some(number) => link.lend(number, port),
+                    None => Some(port),
+                };
+                refused.map(|port| Returned { id: PortId::NOBODY, port: Some(port) })
+            }
+            Command::Recall { id, local } => {
+                let port = egress.recall(id, local).and_then(|number| link.recall(number));
+                Some(Returned { id: PortId::NOBODY, port })
             }
             // never given to a worker
             Command::Session(_) => None,

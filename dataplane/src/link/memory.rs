@@ -15,6 +15,8 @@ pub struct MemoryLink {
     pub sent: Vec<(Departure, Vec<u8>)>,
     /// The slots that are open.
     pub open: Vec<u32>,
+    /// The loans that are there.
+    pub lent: Vec<u32>,
     /// Refuse to send, for this reason.
     pub refuse: Option<Reason>,
     /// ICMP errors to be handed over.
@@ -40,6 +42,18 @@ impl Link for MemoryLink {
     fn close(&mut self, slot: u32) -> Option<()> {
         let at = self.open.iter().position(|open| *open == slot)?;
         self.open.swap_remove(at);
+        Some(())
+    }
+
+    fn lend(&mut self, number: u32, (): ()) -> Option<()> {
+        let old = self.recall(number);
+        self.lent.push(number);
+        old
+    }
+
+    fn recall(&mut self, number: u32) -> Option<()> {
+        let at = self.lent.iter().position(|lent| *lent == number)?;
+        self.lent.swap_remove(at);
         Some(())
     }
 

@@ -22,7 +22,7 @@ mod name;
 mod plan;
 mod sys;
 
-pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, register};
+pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, duplicate, register};
 pub use sys::monotonic;
 
 use super::{Link, Oddities, Offload, Unreachable};
@@ -82,6 +82,7 @@ pub struct SocketLink {
     events: Events,
     listeners: Vec<Source>,
     ports: Vec<Option<Source>>,
+    loans: Vec<Option<Source>>,
     ready: VecDeque<SocketId>,
     receiver: Receiver,
     sender: Sender,
@@ -107,6 +108,7 @@ impl SocketLink {
             ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
             listeners: listeners.into_iter().map(|bound| Source::new(bound, offload)).collect(),
             ports: Vec::new(),
+            loans: Vec::new(),
             receiver: Receiver::new(),
             sender: Sender::new(),
             plan: Plan::new(most),
@@ -118,15 +120,8 @@ impl SocketLink {
         link
     }
 
-    fn source(&mut self, id: SocketId) -> Option<&mut Source> {
-        match id.kind() {
-            SocketKind::Listener(index) => self.listeners.get_mut(index),
-            SocketKind::Port(slot) => self.ports.get_mut(slot as usize)?.as_mut(),
-        }
-    }
-
     fn queue(&mut self, id: SocketId) {
-        if let Some(source) = self.source(id)
+        if let Some(source) = find((&mut self.listeners, &mut self.ports, &mut self.loans), id)
             && !source.queued
         {
             source.queued = true;
@@ -136,8 +131,8 @@ impl SocketLink {
 
     /// Adds to `batch` from the socket `id`.
     fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
-        let Self { listeners, ports, receiver, errors, oddities, .. } = self;
-        let Some(source) = find(listeners, ports, id) else { return };
+        let Self { listeners, ports, loans, receiver, errors, oddities, .. } = self;
+        let Some(source) = find((listeners, ports, loans), id) else { return };
         source.queued = false;
         let mut drain = |source: &Source| errors.drain(source.bound.descriptor(), id, oddities);
         if std::mem::take(&mut source.erred) {
@@ -171,8 +166,8 @@ impl SocketLink {
 
     /// Sends the datagrams at `first..last` of the plan, all of one socket, as far as possible.
     fn send_group(&mut self, batch: &mut Batch, by: SocketId, first: usize, last: usize) {
-        let Self { listeners, ports, sender, plan, errors, oddities, .. } = self;
-        let Some(source) = find(listeners, ports, by) else {
+        let Self { listeners, ports, loans, sender, plan, errors, oddities, .. } = self;
+        let Some(source) = find((listeners, ports, loans), by) else {
             settle(plan, batch, first..last, Outcome::Refused(Reason::PortClosed));
             return;
         };
@@ -250,15 +245,30 @@ impl Link for SocketLink {
         self.ports.get_mut(slot as usize)?.take().map(|source| source.bound)
     }
 
+    fn lend(&mut self, number: u32, port: Bound) -> Option<Bound> {
+        let index = number as usize;
+        if self.loans.len() <= index {
+            self.loans.resize_with(index + 1, || None);
+        }
+        // never received from: that is its owner's
+        let offload = Offload { receive: false, ..self.offload };
+        let old = self.loans[index].replace(Source::new(port, offload));
+        old.map(|source| source.bound)
+    }
+
+    fn recall(&mut self, number: u32) -> Option<Bound> {
+        self.loans.get_mut(number as usize)?.take().map(|source| source.bound)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let Self { events, listeners, ports, ready, .. } = self;
+        let Self { events, listeners, ports, loans, ready, .. } = self;
         for event in events.iter().filter(|event| event.token() != WAKE) {
             let id = SocketId::from(event.token());
-            let Some(source) = find(listeners, ports, id) else { continue };
+            let Some(source) = find((listeners, ports, loans), id) else { continue };
             source.erred |= event.is_error();
             if !source.queued {
                 source.queued = true;
@@ -301,14 +311,14 @@ impl Link for SocketLink {
 const UNNAMED: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
-fn find<'s>(
-    listeners: &'s mut [Source],
-    ports: &'s mut [Option<Source>],
-    id: SocketId,
-) -> Option<&'s mut Source> {
+/// Listeners, relay ports, and relay ports of other workers.
+type Sources<'s> = (&'s mut [Source], &'s mut [Option<Source>], &'s mut [Option<Source>]);
+
+fn find<'s>((listeners, ports, loans): Sources<'s>, id: SocketId) -> Option<&'s mut Source> {
     match id.kind() {
         SocketKind::Listener(index) => listeners.get_mut(index),
         SocketKind::Port(slot) => ports.get_mut(slot as usize)?.as_mut(),
+        SocketKind::Loan(number) => loans.get_mut(number as usize)?.as_mut(),
     }
 }
 

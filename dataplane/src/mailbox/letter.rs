@@ -35,6 +35,9 @@ impl LetterKind {
     const ALL: [LetterKind; 4] = [Self::Client, Self::Peer, Self::Gone, Self::Unreachable];
 }
 
+/// Instead of a slot: the client's channel has a route, but its relay port is another worker's.
+pub(crate) const ELSEWHERE: u32 = u32::MAX;
+
 /// A datagram's envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Letter {
@@ -42,7 +45,7 @@ pub(crate) struct Letter {
     pub(crate) dont_fragment: bool,
     /// Of a client.
     pub(crate) transport: Transport,
-    /// Of the relay port; 0 for a client's.
+    /// Of the relay port; for a client's 0, or [`ELSEWHERE`].
     pub(crate) slot: u32,
     pub(crate) generation: u32,
     pub(crate) remote: SocketAddr,

@@ -53,6 +53,7 @@ pub(super) fn start(
         workers: Vec::with_capacity(cores.len()),
         routes,
         paths: HashMap::new(),
+        loans: std::collections::HashMap::new(),
         slots: Slots::new(cores.len() + doors.len(), config.ports_max),
         listen,
         session_listen,

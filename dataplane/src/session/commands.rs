@@ -39,6 +39,9 @@ impl Session {
                 commands.extend(backs.into_iter().map(|back| Late::Closed(id, back)));
                 Some(Returned { id, port })
             }
+            // only workers send for clients of others
+            Command::Lend { port, .. } => Some(Returned { id: PortId::NOBODY, port: Some(port) }),
+            Command::Recall { .. } => None,
             Command::Session(command) => {
                 let command = *command;
                 // a channel is published in its order with the port that it goes by

@@ -38,6 +38,8 @@ impl Session {
                 match id.kind() {
                     SocketKind::Port(slot) => self.from_peer(slot, arrival, payload, now),
                     SocketKind::Listener(at) => self.from_client(at, arrival, payload, now),
+                    // nothing is lent to a session thread
+                    SocketKind::Loan(_) => {}
                 }
             }
         }

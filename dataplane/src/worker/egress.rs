@@ -2,8 +2,12 @@
 
 use crate::batch::SocketId;
 use crate::route::PortId;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use wire::Endpoint;
+
+/// Relay ports of other workers that one worker holds at most.
+pub(crate) const LOANS_MAX: usize = 65_536;
 
 /// A listener, as bound: maybe to all addresses of a family.
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +20,48 @@ struct Port {
     source: Endpoint,
 }
 
+/// Another worker's relay port.
+struct Loan {
+    id: PortId,
+    number: u32,
+}
+
 /// The sockets of a worker by what they send for.
 pub(crate) struct Egress {
     listeners: Vec<Listener>,
     ports: Vec<Option<Port>>,
     open: u64,
+    /// By relayed address: two workers' ports may have the same [`PortId::bits`].
+    loans: HashMap<SocketAddr, Loan>,
+    /// Numbers that were given back.
+    free: Vec<u32>,
 }
 
 impl Egress {
     pub(crate) fn new(listeners: Vec<Listener>) -> Self {
-        Self { listeners, ports: Vec::new(), open: 0 }
+        let (ports, loans, free) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { listeners, ports, open: 0, loans, free }
+    }
+
+    /// The number for another worker's relay port; nothing when it has as many as it can.
+    pub(crate) fn lend(&mut self, id: PortId, local: SocketAddr) -> Option<u32> {
+        if self.loans.len() >= LOANS_MAX || self.loans.contains_key(&local) {
+            return None;
+        }
+        // all numbers below are taken or free
+        let next = (self.loans.len() + self.free.len()) as u32;
+        let number = self.free.pop().unwrap_or(next);
+        self.loans.insert(local, Loan { id, number });
+        Some(number)
+    }
+
+    /// The number of a loan that is to be given back.
+    pub(crate) fn recall(&mut self, id: PortId, local: SocketAddr) -> Option<u32> {
+        let loan = self.loans.get(&local).filter(|loan| loan.id == id)?;
+        let number = loan.number;
+        self.loans.remove(&local);
+        self.free.push(number);
+        Some(number)
     }
 
     pub(crate) fn open_ports(&self) -> u64 {
@@ -67,9 +103,17 @@ impl Egress {
     /// on another worker the same slot is another port.
     pub(crate) fn by_route(&self, route: &wire::Route) -> Option<SocketId> {
         let slot = route.port_id & ((1 << PortId::SLOT_BITS) - 1);
-        let port = self.ports.get(slot as usize)?.as_ref()?;
-        let owner = port.id.bits() == route.port_id && port.source == route.source();
-        owner.then_some(SocketId::port(slot))
+        if let Some(Some(port)) = self.ports.get(slot as usize)
+            && port.id.bits() == route.port_id
+            && port.source == route.source()
+        {
+            return Some(SocketId::port(slot));
+        }
+        if self.loans.is_empty() {
+            return None;
+        }
+        let loan = self.loans.get(&route.source().into())?;
+        (loan.id.bits() == route.port_id).then_some(SocketId::loan(loan.number))
     }
 
     /// The listener that sends from `local`, and the source address to tell it, if it is bound to
@@ -114,6 +158,33 @@ mod tests {
         egress.open(new, address("192.0.2.1:50001"));
         assert!(egress.by_port(old).is_none() && !egress.close(old));
         assert_eq!((egress.by_port(new), egress.open_ports()), (Some(SocketId::port(5)), 1));
+    }
+
+    #[test]
+    fn a_loan_answers_to_its_routes_until_it_is_recalled_and_its_number_is_used_again() {
+        let mut egress = Egress::new(Vec::new());
+        let relay = |port| address(&format!("192.0.2.1:{port}"));
+        let route = |id: PortId, port: u16| {
+            let peer = wire::Endpoint::from(address("203.0.113.1:9"));
+            let tuple = wire::Tuple { src: relay(port).into(), dst: peer };
+            let mut route = wire::Route::new(tuple, tuple, 0, 0);
+            route.port_id = id.bits();
+            route
+        };
+        let (one, two) = (PortId::new(1, 5, 1), PortId::new(2, 5, 1));
+        assert_eq!(egress.lend(one, relay(1000)), Some(0));
+        assert_eq!(egress.lend(two, relay(2000)), Some(1));
+        assert_eq!(egress.lend(two, relay(2000)), None, "it has it already");
+        assert_eq!(egress.by_route(&route(one, 1000)), Some(SocketId::loan(0)));
+        assert_eq!(egress.by_route(&route(two, 2000)), Some(SocketId::loan(1)));
+        assert_eq!(egress.by_route(&route(one, 3000)), None);
+        let next = PortId::new(1, 5, 2);
+        assert_eq!(egress.by_route(&route(next, 1000)), None, "the slot's next owner is not it");
+        assert_eq!(egress.recall(next, relay(1000)), None);
+        assert_eq!(egress.recall(one, relay(1000)), Some(0));
+        assert_eq!(egress.by_route(&route(one, 1000)), None);
+        assert_eq!(egress.lend(next, relay(1000)), Some(0));
+        assert_eq!(egress.by_route(&route(next, 1000)), Some(SocketId::loan(0)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Worker;
 use super::judge::{Judgement, Plan, TO_LISTENER, TO_RELAY, judge};
 use crate::batch::{Batch, Outcome, SocketId, SocketKind};
 use crate::link::Link;
-use crate::mailbox::{Letter, LetterKind};
+use crate::mailbox::{ELSEWHERE, Letter, LetterKind};
 use crate::route::{PortId, Transport};
 use crate::table::View;
 use wire::table::Table;
@@ -42,6 +42,8 @@ impl<L: Link> Worker<L> {
                 let (direction, kind) = (Direction::ToClient, LetterKind::Peer);
                 Some(Side { port: TO_RELAY, direction, kind, id })
             }
+            // nothing is received by those
+            SocketKind::Loan(_) => None,
         }
     }
 
@@ -87,20 +89,29 @@ impl<L: Link> Worker<L> {
                 self.tallies.push(tally);
                 None
             }
-            Judgement::Message => self.hand_over(index, side, 0),
-            Judgement::Unrouted => self.hand_over(index, side, self.mail.events_size() / 2),
+            Judgement::Message => self.hand_over(index, side, 0, 0),
+            Judgement::Unrouted => self.hand_over(index, side, 0, self.mail.events_size() / 2),
+            Judgement::Elsewhere => {
+                self.hand_over(index, side, ELSEWHERE, self.mail.events_size() / 2)
+            }
             Judgement::Refuse(reason) => Some(reason),
         }
     }
 
     /// Hands a datagram to the control thread; why not, if its ring is too full.
-    fn hand_over(&mut self, index: usize, side: Side, reserve: usize) -> Option<Reason> {
+    fn hand_over(
+        &mut self,
+        index: usize,
+        side: Side,
+        of_client: u32,
+        reserve: usize,
+    ) -> Option<Reason> {
         let arrival = self.batch.arrival(index);
         let letter = Letter {
             kind: side.kind,
             dont_fragment: false,
             transport: Transport::Udp,
-            slot: side.id.map_or(0, PortId::slot),
+            slot: side.id.map_or(of_client, PortId::slot),
             generation: side.id.map_or(0, PortId::generation),
             remote: arrival.remote,
             local: arrival.local,

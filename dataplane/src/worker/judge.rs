@@ -36,6 +36,8 @@ pub(super) enum Judgement<'t> {
     /// For the control thread, as far as it has room beyond what messages need: it is the truth
     /// about routes, and none was found here.
     Unrouted,
+    /// The same, for a client's datagram whose route names a relay port that is not here.
+    Elsewhere,
     Refuse(Reason),
 }
 
@@ -71,7 +73,9 @@ pub(super) fn judge<'t>(
         Err(reason) => Judgement::Refuse(reason),
     };
     match judgement {
-        Judgement::Message | Judgement::Unrouted if !is_answerable(arrival, egress) => {
+        Judgement::Message | Judgement::Unrouted | Judgement::Elsewhere
+            if !is_answerable(arrival, egress) =>
+        {
             Judgement::Refuse(Reason::BadSource)
         }
         judgement => judgement,
@@ -127,7 +131,7 @@ fn plan<'t>(forward: &Forward<'t>, arrival: &Arrival, egress: &Egress) -> Judgem
         egress.by_route(route).map(|id| (id, None))
     };
     // Another worker has this relay port, or it was closed a moment ago: the control thread knows.
-    let Some((by, from)) = by else { return Judgement::Unrouted };
+    let Some((by, from)) = by else { return Judgement::Elsewhere };
     let marks = Some(Marks { ttl: arrival.ttl.saturating_sub(1), tos: arrival.tos });
     let to = route.destination().into();
     let departure = Departure { by, to, from, marks, dont_fragment: false };

@@ -1,13 +1,13 @@
 //! Making the sockets: bound, nonblocking, with the options that the relay relies on.
 
-use super::sys::set_option;
+use super::sys::{self, set_option};
 use crate::batch::SocketId;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// Bytes of socket buffer, as the kernel accounts for them: a small datagram costs it about 768
 /// bytes, a full Ethernet frame about 2,304.
@@ -40,6 +40,11 @@ impl Bound {
             receive: self.socket.recv_buffer_size().unwrap_or(0) / 2,
             send: self.socket.send_buffer_size().unwrap_or(0) / 2,
         }
+    }
+
+    /// The number of its descriptor, for [`duplicate`].
+    pub fn number(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -89,6 +94,17 @@ pub fn bind_relay(relay: SocketAddr, sizes: BufferSizes) -> io::Result<Bound> {
     );
     set_option(socket.as_fd(), level, option, 1)?;
     finish(socket, relay)
+}
+
+/// Another descriptor of the socket `number` of this process, which must be bound to `local`: with
+/// it another thread sends from the same port. The port is free once both are closed.
+pub fn duplicate(number: RawFd, local: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::from(sys::duplicate(number)?);
+    // whatever the caller believes, it is this socket or none
+    if socket.local_addr()?.as_socket() != Some(local) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(Bound { socket, local })
 }
 
 /// Registers `socket` as `id`, edge-triggered. It leaves the poller when it is dropped.

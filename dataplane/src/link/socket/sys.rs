@@ -19,7 +19,7 @@ use crate::batch::{BATCH_MAX, Batch, HEADROOM, Rooms};
 use std::io;
 use std::mem::size_of;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -243,6 +243,17 @@ pub(super) fn receive_error(
         let name = (header.msg_namelen as usize).min(NAME_MAX);
         (name, header.msg_controllen.min(CONTROL_MAX))
     })
+}
+
+/// A further descriptor for what descriptor `number` of this process stands for.
+pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointer; a number that is no descriptor is refused.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
 /// Sets a socket option that is an `int`.

@@ -1,0 +1,57 @@
+//! Relay ports lent to other workers than their own.
+//!
+//! A client's datagrams reach the worker that SO_REUSEPORT chooses by its address, and its relay
+//! port is opened there. Where the two part (the client has moved, or took over a reserved port),
+//! the first datagram comes to the control thread, which lends the port: another descriptor of the
+//! same socket, to send by. Receiving stays with the owner.
+//!
+//! ```text
+//!   worker a: route, but not the port ──event──> control ──lend──> worker a: sends by itself
+//!   worker b: the port                            close: b closes, a is asked for its own back
+//! ```
+//!
+//! Each descriptor has one owner at a time and is closed by the control thread alone, so that a
+//! number which the kernel gives out again is never sent to by a worker that means the old socket.
+
+use super::Dataplane;
+use crate::link::socket::duplicate;
+use crate::mailbox::Command;
+use crate::route::PortId;
+use std::net::SocketAddr;
+use wire::Endpoint;
+
+/// What a worker that has no port for a route says of it.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) client: SocketAddr,
+    pub(super) listener: SocketAddr,
+    pub(super) channel: u16,
+}
+
+impl Dataplane {
+    /// Lends the port of a live route to `worker`. Where that cannot be, the control thread goes on
+    /// relaying.
+    pub(super) fn lend(&mut self, worker: usize, wanted: Wanted) {
+        let Wanted { client, listener, channel } = wanted;
+        let key = wire::Key::new(Endpoint::from(client), Endpoint::from(listener), channel);
+        let Some(route) = self.routes.find(&key) else { return };
+        let Some(id) = self.slots.find(route.port_id, route.source().into()) else { return };
+        let Some((local, number)) = self.slots.socket(id) else { return };
+        let borrowers = self.loans.get(&id).map_or(&[][..], |borrowers| &borrowers[..]);
+        if id.worker() == worker || borrowers.contains(&(worker as u16)) {
+            return;
+        }
+        // out of descriptors: asked again with the next datagram
+        let Ok(port) = duplicate(number, local) else { return };
+        self.loans.entry(id).or_default().push(worker as u16);
+        self.workers[worker].mail.command(Command::Lend { id, local, port });
+    }
+
+    /// Asks for all that was lent of a port.
+    pub(super) fn recall(&mut self, id: PortId, local: SocketAddr) {
+        for worker in self.loans.remove(&id).unwrap_or_default() {
+            let mail = &mut self.workers[usize::from(worker)].mail;
+            mail.command(Command::Recall { id, local });
+        }
+    }
+}
