@@ -24,6 +24,9 @@ pub const REALM: &str = "lab.test";
 /// The ports that relayed addresses have.
 pub const RELAY_PORTS: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
+/// The port of TLS and DTLS.
+pub const TLS_PORT: u16 = 5349;
+
 /// A counter that does not change for so long has told all.
 const SETTLED: Duration = Duration::from_millis(20);
 const FORWARDED: &str = "turnwire_forwarded_packets_total";
@@ -87,6 +90,8 @@ pub struct Launch<'a> {
     pub options: &'a [&'a str],
     /// setpriv(1) and its arguments, to run with less privilege; empty to run as root.
     pub setpriv: &'a [&'a str],
+    /// Certificate and key for TLS and DTLS, on port 5349.
+    pub identity: Option<(&'a Path, &'a Path)>,
 }
 
 impl Launch<'_> {
@@ -97,7 +102,7 @@ impl Launch<'_> {
             Tier::Generic => "generic",
             Tier::Sockets | Tier::Oracle => "off",
         };
-        Self { tier, mode, options: &[], setpriv: &[] }
+        Self { tier, mode, options: &[], setpriv: &[], identity: None }
     }
 }
 
@@ -125,7 +130,7 @@ impl<'a> RelayUnderTest<'a> {
     pub fn launch(lab: &'a Lab, launch: &Launch) -> Result<Self> {
         let tier = launch.tier;
         let mut command = match tier {
-            Tier::Oracle => coturn(lab),
+            Tier::Oracle => coturn(lab, launch),
             _ => turnwire(lab, launch)?,
         };
         let log = lab.scratch().join(format!("relay-{tier:?}.log"));
@@ -263,9 +268,13 @@ impl<'a> RelayUnderTest<'a> {
     }
 }
 
-fn coturn(lab: &Lab) -> Command {
+fn coturn(lab: &Lab, launch: &Launch) -> Command {
     let mut command = lab.command(Host::Relay, "turnserver");
-    command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--fingerprint", "--lt-cred-mech"]);
+    command.args(["-n", "--no-cli", "--fingerprint", "--lt-cred-mech"]);
+    match launch.identity {
+        Some((cert, key)) => command.arg("--cert").arg(cert).arg("--pkey").arg(key),
+        None => command.args(["--no-tls", "--no-dtls"]),
+    };
     command.args(["--realm", REALM, "--user", &format!("{USER}:{PASSWORD}")]);
     command.args(["--log-file", "stdout", "--pidfile"]).arg(lab.scratch().join("turnserver.pid"));
     command.arg("--userdb").arg(lab.scratch().join("turnserver.db"));
@@ -302,6 +311,9 @@ fn turnwire(lab: &Lab, launch: &Launch) -> Result<Command> {
     command.args(["--xdp-mode", launch.mode]);
     if launch.mode != "off" {
         command.args(["--xdp", &lab.relay_interfaces().join(",")]);
+    }
+    if let Some((cert, key)) = launch.identity {
+        command.arg("--cert").arg(cert).arg("--key").arg(key);
     }
     command.args(launch.options);
     Ok(command)

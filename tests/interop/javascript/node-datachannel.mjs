@@ -1,8 +1,8 @@
 // One end of a WebRTC data channel, by node-datachannel (libdatachannel and libjuice).
 //
-//   agent.mjs offer  TURN-URL USER PASSWORD COUNT    offers, by relayed candidates only; sends COUNT
+//   node-datachannel.mjs offer  TURN-URL USER PASSWORD COUNT    offers, by relayed candidates only; sends COUNT
 //                                                    messages and wants each one back
-//   agent.mjs answer                                 answers, by host candidates; echoes
+//   node-datachannel.mjs answer                                 answers, by host candidates; echoes
 //
 // Descriptions go in and out as lines of JSON on standard input and output. The offering end prints
 // {"echoed": COUNT} at last, and ends with 0 if that is all.
