@@ -216,6 +216,16 @@ pub struct LoadArgs {
     /// Address at which this process opens its own peers [default: as the clients']
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["relay_to_relay", "peer"])]
     pub(crate) peer_ip: Option<IpAddr>,
+    /// What makes the datagrams
+    #[arg(long, value_enum, default_value_t = GeneratorKind::Socket)]
+    pub(crate) generator: GeneratorKind,
+    /// With --generator kernel or af-xdp: the interface by which the server, and its relayed
+    /// addresses, are reached; a list if they are reached by several
+    #[arg(long, value_name = "DEV", value_delimiter = ',')]
+    pub(crate) interface: Vec<String>,
+    /// With --generator af-xdp: the interface's transmit queue
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) queue: u32,
     /// Threads that send
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -254,6 +264,20 @@ pub struct OutputArgs {
     /// No progress
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Generators, as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GeneratorKind {
+    /// UDP, TCP or TLS sockets: no privilege, any transport, any interface
+    Socket,
+    /// An XDP program that paces itself and sends frames, and one that checks and counts them:
+    /// millions a second from one core. Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and a driver
+    /// that takes redirected frames (ndo_xdp_xmit)
+    Kernel,
+    /// AF_XDP sockets that send, without copies where the driver can, and the same XDP program that
+    /// checks and counts. Needs CAP_NET_RAW too
+    AfXdp,
 }
 
 /// Directions, as they are written.

@@ -19,6 +19,7 @@ use crate::plan::{Direction, Flow};
 use crate::stamp::Filler;
 use crate::sys::{monotonic, wall_clock};
 use crate::traffic::{Egress, Ingress};
+use crate::xdp::Xdp;
 
 const SECOND: u64 = 1_000_000_000;
 /// How long deleting may take in all.
@@ -32,6 +33,8 @@ pub struct Lab {
     keeper: keep::Keeper,
     tag: u8,
     server_pid: Option<u32>,
+    /// The generator, where it is none of sockets.
+    xdp: Option<Xdp>,
 }
 
 /// What does not change from now on, and what all threads look at.

@@ -40,3 +40,4 @@ pub mod sys;
 pub mod tls;
 pub mod tracker;
 pub mod traffic;
+mod xdp;

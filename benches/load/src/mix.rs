@@ -37,6 +37,12 @@ impl Mix {
         self.pattern[(at % self.pattern.len() as u64) as usize]
     }
 
+    /// The lengths in the order in which they take turns.
+    pub fn pattern(&self) -> Vec<u16> {
+        // PAYLOAD_MAX is far below what 16 bits hold.
+        self.pattern.iter().map(|len| *len as u16).collect()
+    }
+
     /// The longest payload.
     pub fn longest(&self) -> usize {
         self.pattern.iter().copied().max().unwrap_or(STAMP_LEN)

@@ -30,6 +30,30 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What makes the datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generator {
+    /// Sockets, both ways.
+    Socket,
+    /// An XDP program that sends, and one that receives.
+    Kernel,
+    /// AF_XDP sockets at this queue that send, and an XDP program that receives.
+    AfXdp {
+        /// Of each interface.
+        queue: u32,
+    },
+}
+
+impl fmt::Display for Generator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Generator::Socket => "socket",
+            Generator::Kernel => "kernel",
+            Generator::AfXdp { .. } => "af-xdp",
+        })
+    }
+}
+
 /// What is at the other end of the relayed addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerSide {
@@ -65,6 +89,10 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// Who we are.
     pub login: Login,
+    /// What makes the datagrams.
+    pub generator: Generator,
+    /// The interfaces of a generator that has no sockets.
+    pub interfaces: Vec<String>,
     /// How many allocations, channels, directions.
     pub shape: Shape,
     /// How clients wrap data.

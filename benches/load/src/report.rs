@@ -92,8 +92,11 @@ pub struct Settings {
     pub mode: String,
     /// "own", "sink" or "relay".
     pub peer: String,
-    /// "socket".
+    /// "socket", "kernel" or "af-xdp".
     pub generator: String,
+    /// The interfaces of the latter two.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
     /// Whether segmentation offload was used.
     pub offload: bool,
     /// Sender and receiver threads.
@@ -237,6 +240,24 @@ pub struct Generator {
     pub dropped_here: u64,
     /// CPU seconds of this process.
     pub cpu_secs: f64,
+    /// The interfaces of a generator that has no sockets, in the order in which they were given.
+    #[serde(default)]
+    pub devices: Vec<DeviceResult>,
+}
+
+/// An interface that frames were sent by, and at which the sink stood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceResult {
+    /// Its name.
+    pub name: String,
+    /// How the sink was attached: "native" or "generic".
+    pub sink: String,
+    /// How frames were sent: "redirect", "AF_XDP, zero copy" or "AF_XDP, copy".
+    pub transmit: String,
+    /// Packets that the interface sent in the run, by its own counter, other traffic included.
+    pub tx_packets: u64,
+    /// Packets that it received.
+    pub rx_packets: u64,
 }
 
 /// What the server's process used.

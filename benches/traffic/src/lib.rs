@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Everything happens in the calling thread's network namespace: interfaces are known by their
-//! index there. It needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN (test runs), or root.
+//! index there. It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; AF_XDP CAP_NET_RAW too.
 
 #[path = "../../../ebpf/program/src/traffic_abi.rs"]
 pub mod abi;

@@ -182,8 +182,7 @@ impl Traffic {
 
     /// What the generator has done in this run so far.
     pub fn sent(&self) -> Sent {
-        let (start, end) = (self.word(word::START), self.word(word::END));
-        let elapsed = self.word(word::NOW).min(end).saturating_sub(start);
+        let elapsed = self.word(word::NOW).saturating_sub(self.word(word::START));
         Sent {
             packets: [self.word(word::SENT), self.word(word::SENT + 1)],
             skipped: self.word(word::SKIPPED),

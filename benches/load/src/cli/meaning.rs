@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{ChurnArgs, LoadArgs, SearchArgs, ServerArgs, Way};
-use crate::options::{Options, PeerSide};
+use super::{ChurnArgs, GeneratorKind, LoadArgs, SearchArgs, ServerArgs, Way};
+use crate::options::{Generator, Mode, Options, PeerSide};
 use crate::plan::Shape;
 use crate::server::{Login, Transport};
 use crate::tls::Tls;
@@ -75,6 +75,9 @@ impl ChurnArgs {
             relay_to_relay: false,
             peer: Vec::new(),
             peer_ip: self.peer_ip,
+            generator: GeneratorKind::Socket,
+            interface: Vec::new(),
+            queue: 0,
             senders: 1,
             receivers: 1,
             cores: Vec::new(),
@@ -102,12 +105,15 @@ impl LoadArgs {
         if let Some(ip) = server.local_ip.filter(other) {
             bail!("--local-ip {ip} cannot reach {address}: it is of the other address family");
         }
+        let generator = self.generator(server)?;
         Ok(Options {
             uri: server.server.to_string(),
             server: address,
             transport: server.transport()?,
             tls: server.tls()?,
             login: server.login(unix)?,
+            generator,
+            interfaces: self.interface.clone(),
             shape,
             mode: self.mode,
             mix: self.payload.clone(),
@@ -122,6 +128,38 @@ impl LoadArgs {
             drain: self.drain,
             server_pid: server.server_pid,
         })
+    }
+
+    /// The generator, if what else was asked for is something that it does.
+    fn generator(&self, server: &ServerArgs) -> Result<Generator> {
+        let generator = match self.generator {
+            GeneratorKind::Socket if self.interface.is_empty() => return Ok(Generator::Socket),
+            GeneratorKind::Socket => bail!("--interface is for --generator kernel and af-xdp"),
+            GeneratorKind::Kernel => Generator::Kernel,
+            GeneratorKind::AfXdp => Generator::AfXdp { queue: self.queue },
+        };
+        let transport = server.transport()?;
+        if self.interface.is_empty() {
+            bail!("--generator {generator} needs --interface DEV, by which the server is reached");
+        }
+        if transport != Transport::Udp {
+            bail!(
+                "--generator {generator} writes UDP frames: --transport {transport} needs sockets"
+            );
+        }
+        if self.mode == Mode::Send {
+            bail!("--generator {generator} sends ChannelData: --mode send needs sockets");
+        }
+        if !self.peer.is_empty() {
+            bail!(
+                "--generator {generator} stamps datagrams in a way of its own, which a \
+                 turnwire-load sink does not know: --peer needs sockets"
+            );
+        }
+        if self.offload || self.senders > 1 {
+            bail!("--offload and --senders are for sockets, not for --generator {generator}");
+        }
+        Ok(generator)
     }
 
     fn peer_side(&self) -> Result<PeerSide> {

@@ -14,13 +14,16 @@ use crate::control::{ControlError, Engine, Kind, Why};
 use crate::cpu;
 use crate::latency::Latency;
 use crate::progress::{Live, Progress};
-use crate::report::RunResult;
+use crate::report::{DeviceResult, RunResult};
 use crate::schedule::Schedule;
 use crate::sys::{self, drops_of, interrupted, monotonic};
 use crate::traffic::{Egress, Received, Receiver, Sender, Sent, Shared, Slots};
+use crate::xdp::Xdp;
 
 /// From the start of the threads to the first datagram.
 const LEAD: u64 = 30_000_000;
+/// The same where the kernel makes frames ready first.
+const XDP_LEAD: u64 = 100_000_000;
 /// No datagram for so long means that no more are under way, even on a machine that stutters.
 const QUIET: u64 = 500_000_000;
 /// Parts of a run.
@@ -63,6 +66,8 @@ pub(super) struct Raw {
     pub(super) own_secs: f64,
     /// By how much the other end's clock may be misjudged, in nanoseconds; `None`: it is ours.
     pub(super) clock_error: Option<u64>,
+    /// The interfaces of a generator that has no sockets.
+    pub(super) devices: Vec<DeviceResult>,
 }
 
 impl Lab {
@@ -74,7 +79,15 @@ impl Lab {
         let tag = self.next_tag();
         let clocks = if self.has_sink() { Some(self.announce(tag)?) } else { None };
         let len = load.duration.as_nanos() as u64;
-        let slots = slots(clocks.is_some(), len);
+        let lead = match (&clocks, &self.xdp) {
+            (Some(_), _) => SINK_LEAD.as_nanos() as u64,
+            (None, Some(_)) => XDP_LEAD,
+            (None, None) => LEAD,
+        };
+        let slots = slots(lead, len);
+        if let Some(xdp) = &self.xdp {
+            xdp.prepare(tag, &load, slots)?;
+        }
         if let Some(clocks) = clocks {
             self.go(tag, &load, slots, clocks)?;
         }
@@ -88,7 +101,16 @@ impl Lab {
             raw.dropped_here += from_sink.dropped_here;
         }
         raw.clock_error = clocks.map(|clocks| clocks.error);
-        let result = merge::merge(&self.field, &load, &raw);
+        if let Some(xdp) = &self.xdp {
+            let whole = !interrupted() && failure.is_none();
+            raw.sent.push((self.field.egress.clone(), xdp.sent(slots, whole)));
+            raw.received.push(xdp.received(slots)?);
+            raw.devices = xdp.devices();
+        }
+        let mut result = merge::merge(&self.field, &load, &raw);
+        if let Some(words) = self.xdp.as_ref().and_then(|xdp| xdp.silence(result.totals.received)) {
+            result.generator.shortfall = Some(words);
+        }
         Ok(Measurement { result, interrupted: interrupted(), failure })
     }
 
@@ -101,9 +123,10 @@ impl Lab {
         progress: &mut Progress,
     ) -> Result<(Raw, Option<ControlError>)> {
         let elsewhere = self.has_sink();
-        let Lab { field, engine, keeper, server_pid, .. } = self;
+        let Lab { field, engine, keeper, server_pid, xdp, .. } = self;
+        let xdp = xdp.as_ref();
         let field = &*field;
-        let parts = field.parts();
+        let parts = if xdp.is_some() { Vec::new() } else { field.parts() };
         let (drops, before) = (field.drops(), cpu_secs(*server_pid));
         let shared = Shared::default();
         let (start, len) = (slots.start, load.duration.as_nanos() as u64);
@@ -128,11 +151,14 @@ impl Lab {
                 })
             });
             let senders: Vec<_> = senders.collect();
+            let stop = &shared.stop_sending;
+            let generator = xdp.map(|xdp| scope.spawn(move || xdp.send(stop)));
             let mut watch = Watch {
                 engine,
                 keeper,
                 inbox,
                 shared: &shared,
+                xdp,
                 end: start + len,
                 last: (start, [0; 2]),
                 failure: None,
@@ -141,11 +167,14 @@ impl Lab {
                 // A sink's threads are not to be seen from here: their time is.
                 let over = !elsewhere || now >= start + len;
                 over && senders.iter().all(ScopedJoinHandle::is_finished)
+                    && generator.as_ref().is_none_or(ScopedJoinHandle::is_finished)
             });
             let sent = senders.into_iter().map(join).collect::<Result<Vec<Sent>>>();
+            let generated = generator.map_or(Ok(()), |generator| join(generator)?);
             watch.drain(field.options.drain, elsewhere);
             shared.stop_receiving.store(true, Ordering::Relaxed);
             let received = receivers.into_iter().map(|thread| Ok(join(thread)??));
+            generated?;
             Ok((sent?, received.collect::<Result<Vec<Received>>>()?, watch.failure))
         })?;
         let after = cpu_secs(*server_pid);
@@ -157,14 +186,14 @@ impl Lab {
             server_secs: server_pid.zip(after[0].zip(before[0]).map(|(a, b)| a - b)),
             own_secs: after[1].zip(before[1]).map_or(0.0, |(a, b)| a - b),
             clock_error: None,
+            devices: Vec::new(),
         };
         Ok((raw, failure))
     }
 }
 
 /// Equal parts of a run that is about to begin.
-fn slots(with_sink: bool, len: u64) -> Slots {
-    let lead = if with_sink { SINK_LEAD.as_nanos() as u64 } else { LEAD };
+fn slots(lead: u64, len: u64) -> Slots {
     let slot = (len / SLOTS).max(SLOT_MIN).min(len.max(1));
     let count = (len.div_ceil(slot) as usize).max(1);
     Slots { start: monotonic() + lead, len: slot, count }
@@ -257,6 +286,7 @@ struct Watch<'a> {
     keeper: &'a mut Keeper,
     inbox: mpsc::Receiver<(usize, Vec<u8>)>,
     shared: &'a Shared,
+    xdp: Option<&'a Xdp>,
     end: u64,
     /// When progress was told, and the counts then.
     last: (u64, [u64; 2]),
@@ -268,6 +298,7 @@ impl Watch<'_> {
     fn until(&mut self, progress: &mut Progress, done: impl Fn(u64) -> bool) {
         while !done(monotonic()) {
             self.work(Duration::from_millis(20));
+            self.look();
             let stopped = self.shared.stop_sending.load(Ordering::Relaxed);
             if stopped {
                 return;
@@ -309,7 +340,17 @@ impl Watch<'_> {
         }
     }
 
+    /// Has a generator past the sockets tell its counts.
+    fn look(&self) {
+        if let Some(xdp) = self.xdp {
+            xdp.tell(self.shared);
+        }
+    }
+
     fn live(&mut self, now: u64) -> Live {
+        if let Some(xdp) = self.xdp {
+            xdp.tell_latency(self.shared);
+        }
         let (sent, received) = self.shared.counts();
         let secs = now.saturating_sub(self.last.0) as f64 / SECOND as f64;
         let [sent_before, received_before] = self.last.1;
@@ -329,6 +370,7 @@ impl Watch<'_> {
         let (mut last, mut since) = (self.shared.counts().1, monotonic());
         loop {
             self.work(Duration::from_millis(10));
+            self.look();
             let (now, (sent, received)) = (monotonic(), self.shared.counts());
             if received != last {
                 (last, since) = (received, now);

@@ -187,6 +187,7 @@ fn generator(load: &Load, raw: &Raw, totals: Counts, secs: f64) -> Generator {
         refusal: raw.sent.iter().find_map(|(_, sent)| sent.refusal.clone()),
         dropped_here: raw.dropped_here,
         cpu_secs: raw.own_secs,
+        devices: raw.devices.clone(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::control::{ControlError, Ended, Engine, EngineSettings, Kind, Outcome,
 use crate::cpu;
 use crate::framing::Framing;
 use crate::link::Link;
-use crate::options::{Mode, Options, PeerSide};
+use crate::options::{Generator, Mode, Options, PeerSide};
 use crate::plan::{Direction, Far, Flow, channel_number};
 use crate::progress::Progress;
 use crate::report::Setup;
@@ -23,6 +23,7 @@ use crate::stamp::{FLOWS_MAX, Filler};
 use crate::sys::{self, interrupted, monotonic, open_files_limit};
 use crate::tls;
 use crate::traffic::{Egress, Ingress};
+use crate::xdp::{self, Xdp};
 
 /// Requests of one allocation under way at once.
 const EACH: usize = 8;
@@ -95,12 +96,12 @@ impl Lab {
             Err(error) => return Established { setup: empty, lab: Err(error.into()) },
         };
         let done = site.connect(progress).and_then(|()| site.allocate(progress));
-        let done = done.and_then(|()| site.bind(progress));
+        let done = done.and_then(|()| site.bind(progress)).and_then(|()| site.open_xdp());
         progress.clear();
         site.setup.secs = (monotonic() - started) as f64 / SECOND as f64;
         let setup = site.setup.clone();
         let lab = match done {
-            Ok(()) => site.finish(),
+            Ok(xdp) => site.finish(xdp),
             Err(error) => {
                 site.engine.abandon();
                 delete_all(&mut site.engine, &mut site.pump, monotonic() + CLOSING);
@@ -115,6 +116,7 @@ impl Site {
     fn open(options: Options, setup: Setup) -> Result<Site> {
         let shape = &options.shape;
         shape.check()?;
+        xdp::preflight(&options)?;
         let flows = shape.allocations * shape.channels * 2;
         if flows > FLOWS_MAX {
             bail!("{flows} flows are more than {FLOWS_MAX}");
@@ -265,8 +267,24 @@ impl Site {
         }
     }
 
+    /// The generator that goes past the sockets, if that is the one.
+    fn open_xdp(&self) -> Result<Option<Xdp>, SetupError> {
+        if self.options.generator == Generator::Socket {
+            return Ok(None);
+        }
+        let sessions = self.engine.sessions().iter();
+        let relayed: Option<Vec<SocketAddr>> = sessions.map(|session| session.relayed).collect();
+        let site = xdp::Site {
+            options: &self.options,
+            links: &self.links,
+            flows: &self.options.shape.flows(),
+            relayed: relayed.context("an allocation is gone")?,
+        };
+        Ok(Some(Xdp::open(&site)?))
+    }
+
     /// Everything stands: what is sent and received how.
-    fn finish(self) -> Result<Lab, SetupError> {
+    fn finish(self, xdp: Option<Xdp>) -> Result<Lab, SetupError> {
         let flows = self.options.shape.flows();
         let mut egress = Vec::with_capacity(flows.len());
         for (at, flow) in flows.iter().enumerate().filter(|(_, flow)| flow.from < self.links.len())
@@ -293,7 +311,7 @@ impl Site {
         let Site { options, links, engine, pump, .. } = self;
         let filler = Filler::new(options.mix.longest());
         let field = Field { options, links, flows, egress, ingress, endings, filler };
-        Ok(Lab { field, engine, pump, keeper, tag: first_tag(), server_pid })
+        Ok(Lab { field, engine, pump, keeper, tag: first_tag(), server_pid, xdp })
     }
 
     fn egress(&self, number: u32, flow: &Flow) -> Result<Egress> {

@@ -130,6 +130,17 @@ fn run_lines(out: &mut String, run: &RunResult) {
             lateness.p50_us, lateness.p99_us, generator.cpu_secs
         );
     }
+    for device in &generator.devices {
+        let _ = writeln!(
+            out,
+            "interface  {}: sent {} ({}), received {} (sink: {} XDP)",
+            device.name,
+            count(device.tx_packets),
+            device.transmit,
+            count(device.rx_packets),
+            device.sink
+        );
+    }
     if let Some(refusal) = &generator.refusal {
         let _ = writeln!(
             out,

@@ -13,3 +13,6 @@ mod relay;
 mod shapes;
 mod sink;
 mod tool;
+mod wire;
+mod xdp;
+mod xdp_faults;

@@ -164,7 +164,7 @@ pub(crate) fn certificate() -> Option<PathBuf> {
 }
 
 /// `$TURNWIRE_BIN`, or what cargo builds beside this test.
-fn turnwire_binary() -> PathBuf {
+pub(crate) fn turnwire_binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         if let Some(path) = std::env::var_os("TURNWIRE_BIN") {
