@@ -10,6 +10,8 @@
 //! that a web application and its relays share a secret and nothing else. Several secrets are
 //! valid at once, which lets them be exchanged.
 //!
+//! With an ACCESS-TOKEN (RFC 7635) the key is in the token, and USERNAME says under which secret.
+//!
 //! An unknown user is verified against a dummy key: it costs and is answered what a wrong
 //! password is. Whether a name has the form of a REST name, and whether it has expired, is no
 //! secret.
@@ -17,11 +19,13 @@
 mod authenticate;
 mod prepare;
 mod rest;
+mod third_party;
 mod users;
 
 pub use authenticate::{Account, Denial, select_algorithm};
 pub use prepare::{PrepareError, prepare};
 pub use rest::{RestName, rest_password};
+pub use third_party::{AccessToken, TOKEN_KEYS_MAX, TOKEN_SKEW, ThirdParty};
 
 use std::fmt;
 
@@ -54,9 +58,12 @@ pub enum CredentialError {
     /// An empty REST secret would let everybody in.
     #[error("a REST secret is empty")]
     EmptySecret,
-    /// More than [`SECRETS_MAX`] REST secrets.
-    #[error("more than {SECRETS_MAX} REST secrets")]
+    /// More than [`SECRETS_MAX`] REST secrets, or [`TOKEN_KEYS_MAX`] token keys.
+    #[error("more than {SECRETS_MAX} REST secrets, or {TOKEN_KEYS_MAX} token keys")]
     TooManySecrets,
+    /// A token key that is neither of A128GCM nor of A256GCM.
+    #[error("a token key has 16 or 32 bytes, not {0}")]
+    TokenKey(usize),
 }
 
 /// The users of one realm. It belongs to the realm: keys and hashes are made with it.
@@ -64,6 +71,7 @@ pub struct Credentials {
     realm: Box<str>,
     users: Users,
     secrets: Vec<rest::Secret>,
+    third_party: Option<ThirdParty>,
 }
 
 impl Credentials {
@@ -78,7 +86,7 @@ impl Credentials {
             return Err(CredentialError::TooLong("realm"));
         }
         let users = Users::new(&realm);
-        Ok(Credentials { realm: realm.into(), users, secrets: Vec::new() })
+        Ok(Credentials { realm: realm.into(), users, secrets: Vec::new(), third_party: None })
     }
 
     /// The realm, prepared: the value of REALM.
@@ -132,9 +140,19 @@ impl Credentials {
         Ok(())
     }
 
+    /// Takes access tokens (RFC 7635), beside users and secrets.
+    pub fn set_third_party(&mut self, third_party: ThirdParty) {
+        self.third_party = Some(third_party);
+    }
+
+    /// Who else authorizes clients.
+    pub fn third_party(&self) -> Option<&ThirdParty> {
+        self.third_party.as_ref()
+    }
+
     /// Whether there is nobody who could log in.
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.secrets.is_empty()
+        self.users.is_empty() && self.secrets.is_empty() && self.third_party.is_none()
     }
 
     /// The password algorithms that every user here can use, best first: a client takes the
@@ -150,13 +168,13 @@ impl Credentials {
 
     /// Whether ACCESS-TOKEN is taken (RFC 7635).
     pub fn takes_tokens(&self) -> bool {
-        false
+        self.third_party.is_some()
     }
 
-    /// Whether username anonymity may be announced: a REST name cannot be found by its hash, and
-    /// a client that sees the announcement must not send anything else.
+    /// Whether username anonymity may be announced: a REST name or a token's key cannot be found by
+    /// its hash, and a client that sees the announcement must not send anything else.
     pub fn allows_anonymity(&self) -> bool {
-        self.secrets.is_empty()
+        self.secrets.is_empty() && self.third_party.is_none()
     }
 }
 
@@ -166,6 +184,7 @@ impl fmt::Debug for Credentials {
             .field("realm", &self.realm)
             .field("users", &self.users.len())
             .field("rest_secrets", &self.secrets.len())
+            .field("third_party", &self.third_party)
             .finish()
     }
 }

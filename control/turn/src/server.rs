@@ -109,6 +109,7 @@ struct Sender {
 #[derive(Clone, Copy)]
 struct Ask<'a> {
     now: Duration,
+    unix: Duration,
     sender: Sender,
     message: &'a Message<'a>,
     signer: &'a Signer,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Credentials, RestName};
+use sha2::{Digest, Sha256};
+
+use super::{Credentials, RestName, ThirdParty};
 use crate::attribute::{AttributeType, Malformed, PasswordAlgorithm};
 use crate::integrity::{Hash, IntegrityError, Key, userhash};
 use crate::message::Message;
@@ -52,6 +54,16 @@ pub struct Account {
     realm: Arc<str>,
     key: Key,
     algorithm: PasswordAlgorithm,
+    token: Option<Token>,
+}
+
+/// What sets the account of an access token apart.
+#[derive(Clone, Debug)]
+struct Token {
+    /// Whom quotas count: the token's own key, as its name is shared.
+    user: Arc<str>,
+    /// Since the Unix epoch.
+    expires: Duration,
 }
 
 impl Account {
@@ -63,10 +75,18 @@ impl Account {
     /// Whom quotas count: the user id of a REST name, which changes with every expiry, if it
     /// has one; else the username.
     pub fn user(&self) -> &str {
+        if let Some(token) = &self.token {
+            return &token.user;
+        }
         match RestName::parse(&self.username) {
             Some(RestName { user, .. }) if !user.is_empty() => user,
             _ => &self.username,
         }
+    }
+
+    /// When the access token ends that this account rests on (RFC 7635), since the Unix epoch.
+    pub fn token_expires(&self) -> Option<Duration> {
+        self.token.as_ref().map(|token| token.expires)
     }
 
     /// The key that requests and responses are signed with.
@@ -85,6 +105,9 @@ impl Account {
         message: &Message<'_>,
         offered: &[PasswordAlgorithm],
     ) -> Result<Hash, Denial> {
+        if let Some(token) = &self.token {
+            return self.verify_token(token, message);
+        }
         let claim = Claim::of(message, offered)?;
         let same_user = match claim.user {
             User::Name(name) => name == &*self.username,
@@ -100,6 +123,29 @@ impl Account {
         verified?;
         Ok(claim.reply)
     }
+
+    /// The same for an account of an access token: no password algorithm has part in its key.
+    fn verify_token(&self, token: &Token, message: &Message<'_>) -> Result<Hash, Denial> {
+        let claim = Claim::of(message, &[])?;
+        // A request with a token of its own may bring another key.
+        let brings = message.access_token().is_some_and(|bytes| *user_of(bytes) != *token.user);
+        if !matches!(claim.user, User::Name(name) if name == &*self.username) || brings {
+            return Err(Denial::OtherAccount);
+        }
+        let verified = self.key.verify(message);
+        if claim.realm != &*self.realm {
+            return Err(Denial::Unauthenticated);
+        }
+        Ok(verified?)
+    }
+}
+
+/// A name for a token that says nothing of its key.
+fn user_of(token: &[u8]) -> String {
+    let digest = Sha256::digest(token);
+    let mut name = String::from("token:");
+    name.extend(digest[..12].iter().map(|byte| format!("{byte:02x}")));
+    name
 }
 
 /// Who a request says that it is from. No part of it is verified.
@@ -174,6 +220,9 @@ impl Credentials {
         offered: &[PasswordAlgorithm],
         unix: Duration,
     ) -> Result<(Account, Hash), Denial> {
+        if let (Some(third_party), Some(token)) = (&self.third_party, message.access_token()) {
+            return self.authorize(third_party, message, token, unix);
+        }
         let claim = Claim::of(message, offered)?;
         let name = match claim.user {
             User::Name(name) => Some(name),
@@ -199,11 +248,41 @@ impl Credentials {
                     realm: (&*self.realm).into(),
                     key,
                     algorithm: claim.algorithm,
+                    token: None,
                 },
                 claim.reply,
             )),
             _ => Err(Denial::Unauthenticated),
         }
+    }
+
+    /// The account of an access token (RFC 7635 section 7).
+    fn authorize(
+        &self,
+        third_party: &ThirdParty,
+        message: &Message<'_>,
+        token: &[u8],
+        unix: Duration,
+    ) -> Result<(Account, Hash), Denial> {
+        let claim = Claim::of(message, &[])?;
+        let User::Name(kid) = claim.user else {
+            return Err(Denial::Missing(AttributeType::USERNAME));
+        };
+        let opened = third_party.open(kid, token, unix).ok_or(Denial::Unauthenticated)?;
+        let key = Key::raw(&opened.mac_key);
+        let hash = key.verify(message)?;
+        if claim.realm != &*self.realm {
+            return Err(Denial::Unauthenticated);
+        }
+        let token = Token { user: user_of(token).into(), expires: opened.expires };
+        let account = Account {
+            username: kid.into(),
+            realm: (&*self.realm).into(),
+            key,
+            algorithm: claim.algorithm,
+            token: Some(token),
+        };
+        Ok((account, hash))
     }
 
     /// The keys of a REST name that has not expired, one for each secret.

@@ -54,17 +54,23 @@ impl Server {
         }
         self.check_room(&wish, ask)?;
         let granted = self.grant(&wish, ask, outbox)?;
-        let lifetime = self.lifetime(wish.lifetime_secs);
+        let lifetime = self.lifetime(wish.lifetime_secs, ask);
         let slot = self.install(granted, &wish, lifetime, ask);
         self.answer_allocate(slot, ask, outbox);
         Ok(())
     }
 
     /// The lifetime that a client gets (RFC 8656 sections 7.2 and 8.2): what it asks for, but not
-    /// less than the default and not more than the maximum.
-    pub(super) fn lifetime(&self, asked_secs: Option<u32>) -> Duration {
+    /// less than the default and not more than the maximum; and never more than is left of the access
+    /// token that it rests on (RFC 7635 section 9).
+    pub(super) fn lifetime(&self, asked_secs: Option<u32>, ask: &Ask<'_>) -> Duration {
         let asked = Duration::from_secs(asked_secs.unwrap_or(0).into());
-        asked.min(self.lifetime_max).max(self.lifetime_default)
+        let lifetime = asked.min(self.lifetime_max).max(self.lifetime_default);
+        let expires = ask.signer.account.token_expires();
+        expires.map_or(lifetime, |expires| {
+            // LIFETIME is in whole seconds.
+            lifetime.min(Duration::from_secs(expires.saturating_sub(ask.unix).as_secs()))
+        })
     }
 
     /// Tokens and quotas, before anything is taken.

@@ -24,6 +24,21 @@ use crate::stats::{Reason, Request};
 /// fewer; with a longer realm it is as short as it can be.
 const CHALLENGE_FACTOR: usize = 4;
 
+/// What a challenge may say beside what it must.
+#[derive(Debug, Clone, Copy)]
+struct Extras {
+    algorithms: bool,
+    /// THIRD-PARTY-AUTHORIZATION, which a client prefers to a password (RFC 7635 section 6.1).
+    third_party: bool,
+}
+
+impl Extras {
+    const ALL: Self = Self { algorithms: true, third_party: true };
+    const THIRD_PARTY: Self = Self { algorithms: false, third_party: true };
+    const ALGORITHMS: Self = Self { algorithms: true, third_party: false };
+    const NONE: Self = Self { algorithms: false, third_party: false };
+}
+
 impl From<Exhausted> for Reason {
     fn from(exhausted: Exhausted) -> Self {
         match exhausted {
@@ -91,10 +106,10 @@ impl Server {
         let asked = message.as_bytes().len();
         let is_challenge = code == Code::UNAUTHENTICATED || code == Code::STALE_NONCE;
         if is_challenge && sender.client.transport.proves_address() {
-            self.challenge(now, sender, message, code, true);
+            self.challenge(now, sender, message, code, Extras::ALL);
         } else if code == Code::STALE_NONCE {
             // Larger than the request only for a nonce that was never ours.
-            if self.challenge(now, sender, message, code, true) > asked {
+            if self.challenge(now, sender, message, code, Extras::ALGORITHMS) > asked {
                 return Err(Reason::AnswerTooLarge);
             }
         } else {
@@ -104,9 +119,12 @@ impl Server {
                 let mut reply = Builder::reply(&mut self.out, message, Class::Error);
                 write_alternates(reply.error_code_reason(code, ""), &alternates, None);
             } else if code == Code::UNAUTHENTICATED {
-                let len = self.challenge(now, sender, message, code, true);
-                if len > CHALLENGE_FACTOR * asked {
-                    self.challenge(now, sender, message, code, false);
+                let fits = |len| len <= CHALLENGE_FACTOR * asked;
+                let mut extras = [Extras::ALL, Extras::THIRD_PARTY, Extras::ALGORITHMS].into_iter();
+                let full =
+                    extras.find(|&extras| fits(self.challenge(now, sender, message, code, extras)));
+                if full.is_none() {
+                    self.challenge(now, sender, message, code, Extras::NONE);
                 }
             } else {
                 Builder::reply(&mut self.out, message, Class::Error).error_code_reason(code, "");
@@ -125,15 +143,18 @@ impl Server {
         sender: Sender,
         message: &Message<'_>,
         code: Code,
-        with_algorithms: bool,
+        extras: Extras,
     ) -> usize {
-        let nonces = if with_algorithms { &self.nonces } else { &self.plain_nonces };
+        let nonces = if extras.algorithms { &self.nonces } else { &self.plain_nonces };
         let nonce = nonces.issue(sender.client.remote, now.unix);
         let mut reply = Builder::reply(&mut self.out, message, Class::Error);
         reply.error_code_reason(code, "");
         reply.realm(self.credentials.realm()).nonce(nonce.as_bytes());
-        if with_algorithms {
+        if extras.algorithms {
             reply.password_algorithms(self.offered);
+        }
+        if let Some(third_party) = self.credentials.third_party().filter(|_| extras.third_party) {
+            reply.third_party_authorization(third_party.server_name());
         }
         reply.len()
     }

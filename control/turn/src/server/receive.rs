@@ -93,7 +93,7 @@ impl Server {
                 return self.refuse_stranger(now, sender, message, reason, outbox);
             }
         };
-        let ask = Ask { now: now.monotonic, sender, message, signer: &signer };
+        let ask = Ask { now: now.monotonic, unix: now.unix, sender, message, signer: &signer };
         let done = match kind {
             _ if self.unknown_attributes(&ask.sender.client, message).next().is_some() => {
                 Err(Reason::UnknownAttribute)

@@ -12,6 +12,18 @@ use crate::stats::{Reason, Request};
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 impl Server {
+    /// An allocation goes on under the newer access token (RFC 7635 section 9).
+    fn take_account(&mut self, slot: u32, ask: &Ask<'_>) {
+        let Some(allocation) = self.allocations.get_mut(slot) else { return };
+        let account = &ask.signer.account;
+        if account.token_expires().is_none() || account.user() == allocation.account.user() {
+            return;
+        }
+        self.users.remove(allocation.account.user());
+        self.users.add(account.user().into());
+        allocation.account = account.clone();
+    }
+
     pub(super) fn refresh(&mut self, ask: &Ask<'_>, outbox: &mut dyn Outbox) -> Result<(), Reason> {
         let (slot, moving) = match ask.message.mobility_ticket() {
             None => (self.owned(ask, outbox)?, None),
@@ -32,12 +44,13 @@ impl Server {
         if only.is_some_and(|family| allocation.leg(family).is_none()) {
             return Err(Reason::FamilyMismatch);
         }
+        self.take_account(slot, ask);
         let families = FAMILIES.into_iter().filter(|&family| only.is_none_or(|one| one == family));
         let mut secs = 0;
         if asked_secs == Some(0) {
             families.for_each(|family| self.close_leg(slot, family, ask.now, outbox));
         } else {
-            let lifetime = self.lifetime(asked_secs);
+            let lifetime = self.lifetime(asked_secs, ask);
             secs = whole_secs(lifetime);
             for family in families {
                 self.extend_leg(slot, family, ask.now + lifetime, outbox);

@@ -77,9 +77,13 @@ impl Lab {
     }
 
     pub(crate) fn seeded(config: Config, seed: u64) -> Self {
+        Self::with_credentials(config, credentials(), seed)
+    }
+
+    pub(crate) fn with_credentials(config: Config, credentials: Credentials, seed: u64) -> Self {
         let now = Now { monotonic: Duration::from_secs(1_000), unix: UNIX_START };
         let random = Box::new(Seeded::new(seed));
-        let server = Server::new(config, credentials(), random, now);
+        let server = Server::new(config, credentials, random, now);
         Self { server, wire: Wire::default(), now, transactions: 0 }
     }
 

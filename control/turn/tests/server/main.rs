@@ -24,5 +24,6 @@ mod redirect;
 mod refresh;
 mod streams;
 mod tcp;
+mod tokens;
 mod user;
 mod wire;
