@@ -20,9 +20,11 @@ mod cmsg;
 mod errors;
 mod name;
 mod plan;
+mod share;
 mod sys;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, duplicate, register};
+pub use share::separate_dtls;
 pub use sys::monotonic;
 
 use super::{Link, Oddities, Offload, Unreachable};

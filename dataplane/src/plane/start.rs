@@ -44,7 +44,8 @@ pub(super) fn start(
     if cores.len() > usize::from(u16::MAX) {
         return Err(StartError::TooManyWorkers(cores.len()));
     }
-    let (listen, listeners) = bind_all(&config.listen, cores.len(), tuning.listener)?;
+    let dtls = &config.sessions.dtls_listen;
+    let (listen, listeners) = bind_all(&config.listen, dtls, cores.len(), tuning.listener)?;
     let (session_listen, doors) = session::bind_all(&config, cores.len(), tuning.listener)?;
     let routes = RouteWriter::new(config.routes_max)?;
     let control = Arc::new(Bell::new(waker));
@@ -80,9 +81,11 @@ pub(super) fn start(
     Ok(plane)
 }
 
-/// Binds every address for every worker: the addresses, then by worker the listeners.
+/// Binds every address for every worker: the addresses, then by worker the listeners. Those that
+/// are also for DTLS are shared with the session threads.
 fn bind_all(
     addresses: &[SocketAddr],
+    dtls: &[SocketAddr],
     workers: usize,
     sizes: BufferSizes,
 ) -> Result<(Vec<SocketAddr>, Vec<Vec<Bound>>), StartError> {
@@ -90,7 +93,8 @@ fn bind_all(
         return Err(StartError::NoListener);
     }
     let fail = |address| move |source| StartError::Listen { address, source };
-    let shared = workers > 1 || addresses.iter().any(|address| is_covered(address, addresses));
+    let shared =
+        workers > 1 || addresses.iter().any(|at| is_covered(at, addresses) || dtls.contains(at));
     for (index, &address) in addresses.iter().enumerate().filter(|(_, at)| at.port() != 0) {
         if addresses[..index].contains(&address) {
             let twice = io::Error::new(io::ErrorKind::AddrInUse, "the address is given twice");

@@ -12,7 +12,7 @@ use super::{DOOR, LINK, Session, SessionCounters};
 use crate::batch::{Batch, SocketId};
 use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
-    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
+    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register, separate_dtls,
 };
 use crate::mailbox::WorkerEnd;
 use crate::plane::SessionAddresses;
@@ -67,7 +67,17 @@ pub(crate) fn bind_all(
         bound.tls.push(bind_streams(address, shared, takes, &mut listeners)?);
     }
     for &address in &sessions.dtls_listen {
-        bound.dtls.push(bind_dtls(address, sizes, &mut listeners)?);
+        let beside_udp = is_both(&address, &config.listen);
+        let swallows = |udp: &SocketAddr| is_covered(udp, &[address]);
+        if !beside_udp
+            && (is_covered(&address, &config.listen) || config.listen.iter().any(swallows))
+        {
+            // one of the two would silently get what is for the other
+            let text = "plain UDP and DTLS on one port need the same address";
+            let source = io::Error::new(io::ErrorKind::AddrInUse, text);
+            return Err(StartError::Listen { address, source });
+        }
+        bound.dtls.push(bind_dtls(address, beside_udp, sizes, &mut listeners)?);
     }
     Ok((bound, listeners))
 }
@@ -117,19 +127,24 @@ fn bind_streams(
 
 fn bind_dtls(
     address: SocketAddr,
+    beside_udp: bool,
     sizes: BufferSizes,
     listeners: &mut [Listeners],
 ) -> Result<SocketAddr, StartError> {
     let fail = |source| StartError::Listen { address, source };
-    let shared = listeners.len() > 1;
-    if address.port() != 0 && shared {
+    let (workers, shared) = (listeners.len(), listeners.len() > 1 || beside_udp);
+    if address.port() != 0 && shared && !beside_udp {
         bind_listener(address, false, sizes).map_err(fail)?;
     }
     let mut resolved = address;
-    for listeners in listeners {
+    for listeners in &mut *listeners {
         let listener = bind_listener(resolved, shared, sizes).map_err(fail)?;
         resolved.set_port(listener.local().port());
         listeners.dtls.push(listener);
+    }
+    if beside_udp && let Some(socket) = listeners.first().and_then(|first| first.dtls.last()) {
+        // the workers' sockets were bound before
+        separate_dtls(socket, workers as u32).map_err(fail)?;
     }
     Ok(resolved)
 }

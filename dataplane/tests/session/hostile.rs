@@ -43,7 +43,7 @@ fn what_is_not_stun_is_closed_at_once_without_a_byte() {
 fn garbage_behind_good_messages_ends_the_connection_after_them() {
     let mut rig = start(|_| ());
     let mut stream = connect(rig.tcp());
-    stream.write_all(&[stun(4), stun(8), b"HTTP/1.1 400".to_vec()].concat()).unwrap();
+    stream.write_all(&[stun(4), stun(8), b"PUT / HTTP/1.1".to_vec()].concat()).unwrap();
     assert_closed_without_a_byte(&mut stream);
     let client = crate::kit::tcp_client(&stream);
     let told = rig.told(3, PATIENCE);
@@ -142,7 +142,12 @@ fn a_client_that_never_reads_loses_datagrams_then_its_connection() {
         assert!(begun.elapsed() < PATIENCE, "{:#?}", rig.session());
     }
     let session = rig.session();
-    println!("{} queued, {} dropped, {:?}", session.frames_out, session.queue_drops, begun.elapsed());
+    println!(
+        "{} queued, {} dropped, {:?}",
+        session.frames_out,
+        session.queue_drops,
+        begun.elapsed()
+    );
     assert!(session.queue_drops > 0);
     let refused = rig.plane.stats().workers[SESSION].refused(wire::Reason::SocketFull);
     assert!(refused >= session.queue_drops);
@@ -186,7 +191,8 @@ fn limits_of_connections_refuse_by_name_and_what_ends_makes_room() {
     drop(streams.pop());
     rig.until_ended(Ending::Client, 1);
     assert!(matches!(rig.told(1, PATIENCE)[..], [Told::Gone { .. }]));
-    introduce(&mut rig, &mut connect(rig.tcp()));
+    let mut late = connect(rig.tcp());
+    introduce(&mut rig, &mut late);
     let mut rig = start(|sessions| sessions.limits.connections = 1);
     let mut only = connect(rig.tcp());
     introduce(&mut rig, &mut only);

@@ -1,7 +1,8 @@
 //! A session thread under test, and clients that write and read plainly.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
-use crate::rig::{Rig, Told, config};
 pub use crate::rig::{PATIENCE, channel_data, stun};
+use crate::rig::{Rig, Told, config};
 use dataplane::session::{Ending, SessionSnapshot};
 use dataplane::{Client, Config, Identity, Route, Sessions, Transport, Tuning, monotonic};
 use std::io::{Read, Write};
@@ -26,7 +27,8 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("turnwire-session-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("turnwire-session-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -133,9 +135,10 @@ impl Rig {
             expires: monotonic() + Duration::from_secs(600),
             inner: false,
         };
+        let before = self.session().routes;
         self.plane.add_route(&route).unwrap();
         self.plane.flush();
-        self.until("the channel is there", |stats| stats.sessions[0].routes > 0);
+        self.until("the channel is there", |stats| stats.sessions[0].routes > before);
         route
     }
 }
@@ -189,4 +192,19 @@ pub fn receive(peer: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let (size, from) = peer.recv_from(&mut bytes).unwrap();
     bytes.truncate(size);
     (bytes, from)
+}
+
+/// The first flight of a client that exists no more.
+pub fn client_hello() -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }

@@ -5,7 +5,6 @@
 #[path = "../support/rig.rs"]
 mod rig;
 
-mod crowd;
 mod dtls;
 mod hostile;
 mod kit;

@@ -5,7 +5,6 @@ use crate::rig::{Rig, Told};
 use dataplane::session::Ending;
 use dataplane::{Client, Identity, IdentityError, StartError, Transport};
 use dial::{Dialer, Received, Trust};
-use rustls::pki_types::ServerName;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -41,7 +40,7 @@ fn messages_and_media_go_both_ways_over_tls() {
     assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(stun(8)));
     let peer = peer();
     let route = rig.bind_channel(client, 0x4001, peer.local_addr().unwrap());
-    for size in [0, 1, 3, 160, 1200, 20_000, 65_507] {
+    for size in [0_usize, 1, 3, 160, 1200, 20_000, 65_507] {
         let data: Vec<u8> = (0..size).map(|at| (at * 3 + size) as u8).collect();
         let padding = size.next_multiple_of(4) - size;
         // pieces of a message in records of their own
@@ -97,26 +96,6 @@ fn plain_stun_on_a_tls_port_and_broken_tls_get_no_byte() {
     whole.read_to_end(&mut Vec::new()).unwrap();
     rig.until_ended(Ending::HandshakeTimeout, 2);
     assert_eq!(rig.session().handshakes_failed, [0, 0, 3, 0]);
-}
-
-/// The first flight of a client that exists no more.
-pub fn client_hello() -> Vec<u8> {
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let mut client = rustls::ClientConnection::new(Arc::new(client_config(&[])), name).unwrap();
-    let mut bytes = Vec::new();
-    client.write_tls(&mut bytes).unwrap();
-    bytes
-}
-
-fn client_config(protocols: &[&[u8]]) -> rustls::ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    config
 }
 
 /// The certificate that a server shows.

@@ -1,0 +1,155 @@
+//! Ten thousand connections that do nothing, and a client that comes after them.
+//!
+//! The crowd's ends are in another process, since both together are more descriptors than one may
+//! have: this test program, started again with the server's address in its environment.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "session/kit.rs"]
+mod kit;
+#[path = "support/rig.rs"]
+mod rig;
+
+use dial::{Dialer, Trust};
+use kit::*;
+use rig::Rig;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const CROWD: usize = 10_000;
+const VARIABLE: &str = "TURNWIRE_TEST_CROWD";
+
+/// One crowd at a time: memory is weighed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// As many descriptors as the host allows.
+fn raise_limit() {
+    #[expect(unsafe_code, reason = "the limit of descriptors is set by a system call")]
+    // SAFETY: both calls only read and write the structure that they are given.
+    unsafe {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+        assert!(limit.rlim_max as usize > CROWD + 500, "hard limit of {}", limit.rlim_max);
+    }
+}
+
+/// The crowd itself, in its own process: holds its connections until its input ends.
+#[test]
+#[ignore = "started by the tests below"]
+fn hold() {
+    let Ok(what) = std::env::var(VARIABLE) else { return };
+    raise_limit();
+    let (kind, server) = what.split_once(' ').unwrap();
+    let server: SocketAddr = server.parse().unwrap();
+    let hello = client_hello();
+    let first: &[u8] = if kind == "tls" { &hello } else { &stun(4)[..1] };
+    let held: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server).unwrap();
+            stream.write_all(first).unwrap();
+            stream
+        })
+        .collect();
+    println!("\nholding {}", held.len());
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+struct Crowd(Child);
+
+impl Crowd {
+    fn gather(kind: &str, server: SocketAddr) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["hold", "--exact", "--ignored", "--nocapture"])
+            .env(VARIABLE, format!("{kind} {server}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let holding = lines.map_while(Result::ok).any(|line| line.starts_with("holding"));
+        assert!(holding, "the crowd did not gather");
+        Self(child)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // it may have ended before
+        let _ = self.0.wait();
+    }
+}
+
+/// Resident memory of this process, bytes.
+fn memory() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+fn patient(sessions: &mut dataplane::Sessions) {
+    sessions.timers.handshake = Duration::from_secs(300);
+    sessions.timers.first_message = Duration::from_secs(300);
+}
+
+/// Waits for the crowd, and says what each costs.
+fn weigh(rig: &mut Rig, transport: usize, before: usize) -> usize {
+    let end = Instant::now() + Duration::from_secs(60);
+    while rig.session().open[transport] < CROWD as u64 {
+        assert!(Instant::now() < end, "{:#?}", rig.session());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let each = memory().saturating_sub(before) / CROWD;
+    println!("{CROWD} connections: {each} bytes each");
+    each
+}
+
+#[test]
+fn ten_thousand_slow_clients_leave_a_new_one_served_in_under_a_second() {
+    let _alone = ALONE.lock().unwrap();
+    raise_limit();
+    let mut rig = start(patient);
+    let before = memory();
+    let crowd = Crowd::gather("tcp", rig.tcp());
+    let each = weigh(&mut rig, 1, before);
+    assert!(each < 4096, "{each} bytes");
+    let begun = Instant::now();
+    let mut stream = connect(rig.tcp());
+    let client = introduce(&mut rig, &mut stream);
+    rig.plane.to_client(SESSION, client, &stun(0));
+    rig.plane.flush();
+    assert_eq!(read(&mut stream, 20), stun(0));
+    println!("served after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    drop(crowd);
+    rig.until("the crowd is gone", |stats| stats.sessions[0].open[1] == 1);
+}
+
+#[test]
+fn ten_thousand_half_open_handshakes_leave_a_new_client_served_in_under_a_second() {
+    let _alone = ALONE.lock().unwrap();
+    raise_limit();
+    let folder = Folder::new("crowd");
+    let mut rig = start_secure(&folder, patient);
+    let before = memory();
+    let crowd = Crowd::gather("tls", rig.tls());
+    let each = weigh(&mut rig, 2, before);
+    assert!(each < 64 << 10, "{each} bytes");
+    let begun = Instant::now();
+    let trust = Some(Arc::new(Trust::new("127.0.0.1", None, true).unwrap()));
+    let dialer = Dialer { server: rig.tls(), transport: dial::Transport::Tls, trust, local: None };
+    let mut link = dialer.dial().unwrap();
+    link.send(&stun(4)).unwrap();
+    let (client, _) = rig.heard();
+    rig.plane.to_client(SESSION, client, &stun(0));
+    rig.plane.flush();
+    assert_eq!(link.receive(PATIENCE).unwrap(), dial::Received::Message(stun(0)));
+    println!("served after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    drop(crowd);
+    rig.until("the crowd is gone", |stats| stats.sessions[0].open[2] <= 1);
+}

@@ -1,0 +1,244 @@
+//! DTLS.
+
+use crate::kit::*;
+use crate::rig::Told;
+use dataplane::session::Ending;
+use dataplane::{Client, Transport};
+use dial::{Dialer, Received, Trust};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn dial(server: SocketAddr) -> dial::Link {
+    let trust = Some(Arc::new(Trust::new("127.0.0.1", None, true).unwrap()));
+    Dialer { server, transport: dial::Transport::Dtls, trust, local: None }.dial().unwrap()
+}
+
+#[test]
+fn messages_and_media_go_both_ways_over_dtls() {
+    let folder = Folder::new("dtls");
+    let mut rig = start_secure(&folder, |_| ());
+    let mut link = dial(rig.dtls());
+    println!("{:?}", link.security());
+    link.send(&stun(4)).unwrap();
+    let (client, bytes) = rig.heard();
+    let (local, remote) = (rig.dtls(), link.local().unwrap());
+    assert_eq!(client, Client { transport: Transport::Dtls, local, remote });
+    assert_eq!(bytes, stun(4));
+    rig.plane.to_client(SESSION, client, &stun(8));
+    rig.plane.flush();
+    assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(stun(8)));
+    let peer = peer();
+    let route = rig.bind_channel(client, 0x4001, peer.local_addr().unwrap());
+    for size in [0_usize, 1, 3, 160, 1200, 1400] {
+        let data = vec![size as u8; size];
+        for padding in [0, size.next_multiple_of(4) - size] {
+            link.send(&channel_data(0x4001, &data, padding)).unwrap();
+            assert_eq!(receive(&peer), (data.clone(), route.relay), "{size}");
+        }
+        peer.send_to(&data, route.relay).unwrap();
+        // no padding: a record is a datagram
+        let expected = channel_data(0x4001, &data, 0);
+        assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(expected), "{size}");
+    }
+    let session = rig.session();
+    assert_eq!((session.handshakes_ok, session.open), ([0, 0, 0, 1], [0, 0, 0, 1]));
+    assert_eq!(session.handshaking, 0);
+    // the end is told by either side
+    rig.plane.close_client(SESSION, client);
+    rig.plane.flush();
+    assert_eq!(link.receive(PATIENCE).unwrap(), Received::Closed);
+    assert_eq!(rig.told(1, PATIENCE), [Told::Gone { worker: SESSION, client }]);
+    assert_eq!(rig.session().open, [0; 4]);
+}
+
+#[test]
+fn openssl_speaks_dtls_1_2_with_us_and_its_end_is_told() {
+    let folder = Folder::new("openssl");
+    let mut rig = start_secure(&folder, |_| ());
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-dtls1_2", "-connect", &rig.dtls().to_string(), "-quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    use std::io::{Read, Write};
+    let mut input = openssl.stdin.take().unwrap();
+    input.write_all(&stun(4)).unwrap();
+    input.flush().unwrap();
+    let (client, bytes) = rig.heard();
+    assert_eq!(bytes, stun(4));
+    rig.plane.to_client(SESSION, client, b"an answer\n");
+    rig.plane.flush();
+    let mut got = [0; 10];
+    openssl.stdout.as_mut().unwrap().read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"an answer\n");
+    drop(input);
+    // s_client ends with its input, or has to be helped
+    std::thread::sleep(Duration::from_millis(100));
+    let _ = openssl.kill();
+    openssl.wait().unwrap();
+}
+
+/// A ClientHello of DTLS 1.2 as openssl writes it: its first datagram.
+fn client_hello() -> Vec<u8> {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-dtls1_2", "-connect", &server.local_addr().unwrap().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut bytes = vec![0; 2000];
+    let (size, _) = server.recv_from(&mut bytes).unwrap();
+    openssl.kill().unwrap();
+    openssl.wait().unwrap();
+    bytes.truncate(size);
+    bytes
+}
+
+#[test]
+fn a_flood_of_client_hellos_is_bounded_and_does_not_keep_a_client_out() {
+    let folder = Folder::new("flood");
+    let mut rig = start_secure(&folder, |sessions| {
+        sessions.limits.half_open_per_thread = 100;
+        sessions.limits.half_open_per_source = 10_000;
+    });
+    let hello = client_hello();
+    let sockets: Vec<_> = (0..1000).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for socket in &sockets {
+        socket.send_to(&hello, rig.dtls()).unwrap();
+    }
+    rig.until("the flood is over", |stats| stats.sessions[0].begun[3] == 1000);
+    let session = rig.session();
+    assert!(session.handshaking <= 100 && session.open[3] <= 100, "{session:#?}");
+    assert_eq!(session.ended(Ending::Evicted), 900);
+    // no more came back than went out, but for little
+    std::thread::sleep(Duration::from_millis(50));
+    let mut back = 0;
+    for socket in &sockets {
+        socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 2000];
+        while let Ok((size, _)) = socket.recv_from(&mut bytes) {
+            back += size;
+        }
+    }
+    let out = 1000 * hello.len();
+    println!("{out} bytes out, {back} bytes back, {} a hello", hello.len());
+    assert!(back <= 3 * out && back > 0);
+    // and a client is served
+    let mut link = dial(rig.dtls());
+    link.send(&stun(4)).unwrap();
+    assert_eq!(rig.heard().1, stun(4));
+    assert_eq!(rig.told(1, Duration::from_millis(10)), [], "nobody else was told of");
+}
+
+#[test]
+fn half_open_associations_of_one_source_are_limited_and_run_out_of_time() {
+    let folder = Folder::new("half-open");
+    let mut rig = start_secure(&folder, |sessions| {
+        sessions.limits.half_open_per_source = 5;
+        sessions.timers.handshake = Duration::from_millis(300);
+    });
+    let hello = client_hello();
+    let sockets: Vec<_> = (0..20).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for socket in &sockets {
+        socket.send_to(&hello, rig.dtls()).unwrap();
+    }
+    rig.until_ended(Ending::SourceFull, 15);
+    rig.until_ended(Ending::HandshakeTimeout, 5);
+    let session = rig.session();
+    assert_eq!((session.handshaking, session.open, session.handshakes_failed[3]), (0, [0; 4], 5));
+}
+
+#[test]
+fn what_is_no_dtls_makes_no_association_and_gets_no_answer() {
+    let folder = Folder::new("no-dtls");
+    let mut rig = start_secure(&folder, |_| ());
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let hello = client_hello();
+    let mut old = hello.clone();
+    old[1] = 3;
+    let cases: [&[u8]; 8] =
+        [b"", b"\x16", &hello[..25], &old, &stun(4), &[20; 100], &[63; 1500], b"\x40\0\0\0"];
+    for bytes in cases {
+        socket.send_to(bytes, rig.dtls()).unwrap();
+    }
+    rig.until("all are refused", |stats| {
+        stats.workers[SESSION].refused(wire::Reason::NotStun) == cases.len() as u64
+    });
+    // mutations of a good one never do harm
+    let mut numbers = crate::rig::Numbers(7);
+    for _ in 0..2000 {
+        let mut bytes = hello.clone();
+        for _ in 0..1 + numbers.below(4) {
+            let at = numbers.below(bytes.len());
+            bytes[at] = numbers.next() as u8;
+        }
+        bytes.truncate(1 + numbers.below(bytes.len()));
+        socket.send_to(&bytes, rig.dtls()).unwrap();
+    }
+    let mut link = dial(rig.dtls());
+    link.send(&stun(4)).unwrap();
+    assert_eq!(rig.heard().1, stun(4));
+    let _ = socket;
+}
+
+#[test]
+fn plain_udp_and_dtls_share_an_address_and_the_first_byte_tells() {
+    let folder = Folder::new("shared");
+    for workers in [1, 2] {
+        // given one address for both
+        let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = probe.local_addr().unwrap();
+        drop(probe);
+        let sessions = dataplane::Sessions {
+            dtls_listen: vec![address],
+            identity: Some(folder.identity("first", KeyKind::P256)),
+            ..Default::default()
+        };
+        let config = crate::rig::config(workers, &[&address.to_string()]);
+        let config = dataplane::Config { sessions, ..config };
+        let mut rig = crate::rig::Rig::tuned(config, Default::default());
+        assert_eq!((rig.listener(0), rig.dtls()), (address, address));
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            // when clients of both kinds come, then each is served by its kind of thread
+            let plain = peer();
+            let mut link = dial(address);
+            plain.send_to(&stun(4), address).unwrap();
+            let told = rig.told(1, PATIENCE);
+            let [Told::Client { worker, transport: Transport::Udp, .. }] = told[..] else {
+                panic!("{told:?}")
+            };
+            assert!(worker < workers);
+            link.send(&stun(8)).unwrap();
+            let told = rig.told(1, PATIENCE);
+            let [Told::Client { worker, transport: Transport::Dtls, local, remote, .. }] = told[..]
+            else {
+                panic!("{told:?}")
+            };
+            assert!(worker >= workers);
+            let client = Client { transport: Transport::Dtls, local, remote };
+            rig.plane.to_client(worker, client, &stun(12));
+            rig.plane.flush();
+            assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(stun(12)));
+            held.push(link);
+        }
+    }
+    // an address that would swallow the other's is refused
+    let sessions = dataplane::Sessions {
+        dtls_listen: vec!["127.0.0.1:55349".parse().unwrap()],
+        identity: Some(folder.identity("first", KeyKind::P256)),
+        ..Default::default()
+    };
+    let config = dataplane::Config { sessions, ..crate::rig::config(2, &["0.0.0.0:55349"]) };
+    let poll = mio::Poll::new().unwrap();
+    let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+    let error = dataplane::Dataplane::start(config, waker).err().unwrap().to_string();
+    assert!(error.contains("need the same address"), "{error}");
+}
