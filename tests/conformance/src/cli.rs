@@ -26,10 +26,10 @@ use crate::{checks, facts, runner};
 #[command(name = "turnwire-conformance", version)]
 pub struct Cli {
     /// The server; the port is 3478, or 5349 for tls and dtls, unless given
-    #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "list")]
+    #[arg(long, value_name = "HOST[:PORT]", required_unless_present_any = ["list", "table"])]
     pub server: Option<String>,
     /// Its user
-    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "table"])]
     pub user: Option<String>,
     /// The user's password
     #[arg(long, value_name = "PASSWORD", env = "TURNWIRE_CONFORMANCE_PASSWORD")]
@@ -74,6 +74,9 @@ pub struct Cli {
     /// Names the checks and ends
     #[arg(long)]
     pub list: bool,
+    /// Puts the JSON of earlier runs side by side, as Markdown, and ends
+    #[arg(long, value_name = "NAME=FILE", num_args = 1..)]
+    pub table: Vec<String>,
 }
 
 /// Runs as the command line says.
@@ -90,6 +93,10 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(&self) -> Result<ExitCode> {
+        if !self.table.is_empty() {
+            print!("{}", crate::report::table(&self.table)?);
+            return Ok(ExitCode::SUCCESS);
+        }
         let checks = self.chosen()?;
         if self.list {
             let mut out = std::io::stdout().lock();
@@ -116,7 +123,8 @@ impl Cli {
     fn chosen(&self) -> Result<Vec<Check>> {
         let mut seen = HashMap::new();
         let wanted = |check: &Check| {
-            self.only.is_empty() || self.only.iter().any(|pattern| check.id.contains(pattern))
+            let named = self.only.iter().any(|pattern| check.id.contains(pattern));
+            (self.only.is_empty() || named) && (self.list || check.over.includes(self.transport))
         };
         let chosen: Vec<Check> = checks::all().into_iter().filter(wanted).collect();
         for check in &chosen {
@@ -125,7 +133,7 @@ impl Cli {
             }
         }
         if chosen.is_empty() {
-            bail!("no check has an id with {:?} in it (see --list)", self.only);
+            bail!("no check over this transport has an id with {:?} in it (see --list)", self.only);
         }
         Ok(chosen)
     }

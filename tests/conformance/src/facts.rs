@@ -31,12 +31,15 @@ fn ask(trial: &Trial<'_>) -> Result<Facts, Stop> {
     let answer = client.ask(kind::ALLOCATE, |w| {
         w.with(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0])
             .with(attribute::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0])
-            .with(attribute::MOBILITY_TICKET, &[])
     })?;
-    if client.took(&answer).is_ok() {
-        facts.dual = client.relayed.len() == 2;
-        facts.mobility = answer.has(attribute::MOBILITY_TICKET);
-    }
+    facts.dual = client.took(&answer).is_ok() && client.relayed.len() == 2;
+    drop(client);
+
+    let mut client = trial.client()?;
+    let answer = client.ask(kind::ALLOCATE, |w| {
+        w.with(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]).with(attribute::MOBILITY_TICKET, &[])
+    })?;
+    facts.mobility = client.took(&answer).is_ok() && answer.has(attribute::MOBILITY_TICKET);
     drop(client);
 
     if trial.is_stream() {

@@ -1,11 +1,14 @@
 //! A run's result, for people and for machines.
 
+mod table;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use crate::check::Severity;
 use crate::runner::Outcome;
+pub use table::table;
 
 /// The whole result. Its JSON is `{server, transport, seed, counts, checks: [...]}`.
 #[derive(Clone, Debug, Serialize)]

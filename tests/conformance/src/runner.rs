@@ -92,10 +92,7 @@ pub fn run(
 fn run_check(check: &Check, options: &Options, facts: &Facts, at: usize) -> (Outcome, Lints) {
     let start = Instant::now();
     let trial = Trial::new(options, facts, options.seed.wrapping_add(at as u64));
-    let verdict = if !check.over.includes(options.dialer.transport) {
-        let transport = options.dialer.transport.name();
-        Err(Stop::Skip(format!("does not apply over {transport}")))
-    } else if check.slow && !options.slow {
+    let verdict = if check.slow && !options.slow {
         Err(Stop::Skip("takes long: give --slow".into()))
     } else {
         (check.run)(&trial)

@@ -1,4 +1,5 @@
 //! How much a forged source address would be sent (D2): answers to those who have proved nothing.
+//! Over UDP alone: a stream's client, and one of DTLS, has shown that it receives.
 
 use super::auth::transport;
 use super::{UNKNOWN, code};
@@ -15,12 +16,14 @@ pub(super) const CHECKS: &[Check] = &[
             let v6 = t.options.dialer.server.is_ipv6();
             at_most(request.len() * if v6 { 22 } else { 16 } / 10, &answer)
         },
-    ),
+    )
+    .over(Over::Udp),
     house("amplification.401", "A 401 is at most 4 times a bare header", |t| {
         let (_, answer) = stranger(t, |client| client.write(kind::ALLOCATE).bytes())?;
         code(&answer, &[401])?;
         at_most(80, &answer)
-    }),
+    })
+    .over(Over::Udp),
     house("amplification.401.every-method", "... for every method", |t| {
         for kind in [kind::REFRESH, kind::CREATE_PERMISSION, kind::CHANNEL_BIND] {
             let (_, answer) = stranger(t, |client| client.write(kind).bytes())?;
@@ -28,7 +31,8 @@ pub(super) const CHECKS: &[Check] = &[
             at_most(80, &answer)?;
         }
         Ok(())
-    }),
+    })
+    .over(Over::Udp),
     house(
         "amplification.401.first",
         "A 401 to an ordinary first Allocate is at most 4 times it",
@@ -37,7 +41,8 @@ pub(super) const CHECKS: &[Check] = &[
                 stranger(t, |client| transport(client.write(kind::ALLOCATE)).bytes())?;
             at_most(request.len() * 4, &answer)
         },
-    ),
+    )
+    .over(Over::Udp),
     house(
         "amplification.401.wrong",
         "A 401 to a wrong integrity is no longer than 2 times it",
@@ -48,28 +53,32 @@ pub(super) const CHECKS: &[Check] = &[
             let answer = client.exchange(&request)?;
             at_most(request.len() * 2, &answer)
         },
-    ),
+    )
+    .over(Over::Udp),
     house("amplification.400", "A 400 to somebody without credentials is no longer than it", |t| {
         let (request, answer) = stranger(t, |client| {
             let w = transport(client.write(kind::ALLOCATE)).with(attribute::USERNAME, b"u");
             w.sign(Hash::Sha1, b"key").bytes()
         })?;
         at_most(request.len(), &answer)
-    }),
+    })
+    .over(Over::Udp),
     house("amplification.420", "A 420 to a Binding request is at most 2 times it", |t| {
         let fill = |client: &crate::client::Client<'_>| {
             client.write(kind::BINDING).with(UNKNOWN, b"").bytes()
         };
         let (request, answer) = stranger(t, fill)?;
         at_most(request.len() * 2, &answer)
-    }),
+    })
+    .over(Over::Udp),
     house("amplification.420.many", "... however many attributes it lists", |t| {
         let (request, answer) = stranger(t, |client| {
             let w = client.write(kind::BINDING);
             (0..200).fold(w, |w, at| w.with(0x7000 + at, b"")).bytes()
         })?;
         at_most(request.len(), &answer)
-    }),
+    })
+    .over(Over::Udp),
     house("amplification.438", "A 438 is no longer than its request", |t| {
         let mut client = t.client()?;
         let last = client.nonce.len() - 1;
@@ -78,14 +87,15 @@ pub(super) const CHECKS: &[Check] = &[
         let answer = client.exchange(&request)?;
         code(&answer, &[438])?;
         at_most(request.len(), &answer)
-    }),
+    })
+    .over(Over::Udp),
     house("amplification.once", "One request brings one datagram", |t| {
         let mut client = t.stranger()?;
         let request = client.write(kind::ALLOCATE).bytes();
         client.exchange(&request)?;
         client.expect_silence(&[], "a request that has been answered")
     })
-    .over(Over::Datagrams),
+    .over(Over::Udp),
 ];
 
 fn stranger(

@@ -164,7 +164,7 @@ pub(super) const CHECKS: &[Check] = &[
         "RFC 6062 section 5.4",
         |t| {
             offered(t)?;
-            let mut client = t.client()?;
+            let mut client = data_client(t)?;
             code(&bind_answer(&mut client, 0xdead_beef)?, &[400])
         },
     )
@@ -175,7 +175,7 @@ pub(super) const CHECKS: &[Check] = &[
         "RFC 6062 section 5.4",
         |t| {
             offered(t)?;
-            let mut client = t.client()?;
+            let mut client = data_client(t)?;
             code(&client.ask(kind::CONNECTION_BIND, |w| w)?, &[400])
         },
     )
@@ -183,7 +183,7 @@ pub(super) const CHECKS: &[Check] = &[
     must("tcp.bind.twice", "A connection can be bound once", "RFC 6062 section 5.4", |t| {
         let Connected { client: _client, peer: _peer, id } = connected(t)?;
         let _data = bind(t, id)?;
-        let mut other = t.client()?;
+        let mut other = data_client(t)?;
         code(&bind_answer(&mut other, id)?, &[400])
     })
     .over(Over::Streams),
@@ -269,9 +269,20 @@ fn bind_answer(client: &mut Client<'_>, id: u32) -> Result<Answer, Stop> {
     client.ask(kind::CONNECTION_BIND, |w| w.with_u32(attribute::CONNECTION_ID, id))
 }
 
+/// A new connection that has been challenged for a ConnectionBind: on a data connection nothing else
+/// belongs.
+fn data_client<'t>(t: &'t Trial<'t>) -> Result<Client<'t>, Stop> {
+    let mut data = t.stranger()?;
+    let request = data.write(kind::CONNECTION_BIND).with_u32(attribute::CONNECTION_ID, 1).bytes();
+    let answer = data.exchange(&request)?;
+    code(&answer, &[401])?;
+    data.take_challenge(&answer)?;
+    Ok(data)
+}
+
 /// A data connection of its own.
 fn bind<'t>(t: &'t Trial<'t>, id: u32) -> Result<Client<'t>, Stop> {
-    let mut data = t.client()?;
+    let mut data = data_client(t)?;
     success(&bind_answer(&mut data, id)?)?;
     Ok(data)
 }

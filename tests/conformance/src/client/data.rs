@@ -43,12 +43,14 @@ impl Client<'_> {
     /// The host fails.
     pub fn data(&mut self, limit: Duration) -> Result<Option<Data>, Stop> {
         let until = Instant::now() + limit;
-        let bytes = match self.inbox.pop_front() {
-            Some(bytes) => bytes,
-            None => match self.receive(until.saturating_duration_since(Instant::now()))? {
-                Some(bytes) => bytes,
+        let bytes = loop {
+            if let Some(bytes) = self.inbox.pop_front() {
+                break bytes;
+            }
+            match self.receive(until.saturating_duration_since(Instant::now()))? {
+                Some(bytes) => self.keep(bytes),
                 None => return Ok(None),
-            },
+            }
         };
         if bytes.len() >= 4 && bytes[0] >> 6 == 1 {
             let number = u16::from_be_bytes([bytes[0], bytes[1]]);
