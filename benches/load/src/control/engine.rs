@@ -232,13 +232,13 @@ impl Engine {
         let session = &mut self.sessions[at];
         session.running = session.running.saturating_sub(1);
         let (kind, result) = match event {
-            Event::Mapped(_) => (Kind::Binding, Ok(())),
+            Event::Mapped(_) | Event::Discovered { .. } => (Kind::Binding, Ok(())),
             Event::Allocated(allocated) => {
                 session.relayed = allocated.relayed.first().copied();
                 session.lifetime_secs = allocated.lifetime_secs;
                 (Kind::Allocate, Ok(()))
             }
-            Event::Refreshed { lifetime_secs } => {
+            Event::Refreshed { lifetime_secs } | Event::Moved { lifetime_secs, .. } => {
                 session.lifetime_secs = lifetime_secs;
                 (Kind::Refresh, Ok(()))
             }
@@ -247,7 +247,9 @@ impl Engine {
                 (Kind::Delete, Ok(()))
             }
             Event::Permitted { .. } => (Kind::Permission, Ok(())),
-            Event::Bound { .. } => (Kind::Channel, Ok(())),
+            Event::Bound { .. } | Event::Connected { .. } | Event::Joined { .. } => {
+                (Kind::Channel, Ok(()))
+            }
             Event::Failed { request, why } => {
                 let kind = Kind::of(&request);
                 if kind == Kind::Allocate {

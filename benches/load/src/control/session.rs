@@ -33,12 +33,14 @@ impl Kind {
     /// Of this request.
     pub fn of(request: &Request) -> Kind {
         match request {
-            Request::Binding => Kind::Binding,
+            Request::Binding | Request::Discover(_) => Kind::Binding,
             Request::Allocate(_) => Kind::Allocate,
             Request::Refresh { lifetime_secs: Some(0), .. } => Kind::Delete,
-            Request::Refresh { .. } => Kind::Refresh,
+            Request::Refresh { .. } | Request::Move { .. } => Kind::Refresh,
             Request::CreatePermission { .. } => Kind::Permission,
-            Request::ChannelBind { .. } => Kind::Channel,
+            Request::ChannelBind { .. }
+            | Request::Connect { .. }
+            | Request::ConnectionBind { .. } => Kind::Channel,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The same against coturn, unchanged.
 
-use super::relay::Relay;
+use super::relay::{Relay, authority};
 use super::tool::{assert_adds_up, call};
 
 #[test]
@@ -81,4 +81,40 @@ fn a_stream_that_cannot_be_is_told_in_words() {
         assert_eq!(done.code, Some(1), "{words:?}");
         assert!(done.stderr.contains(text), "{words:?}: {}", done.stderr);
     }
+}
+
+#[test]
+fn an_authority_that_is_given_is_believed_and_no_other() {
+    let (Some((ours, certificate)), Some((other, _))) = (authority(), authority()) else {
+        return println!("skipped: needs openssl");
+    };
+    let Some(relay) = Relay::coturn_with(Some(certificate)) else {
+        return println!("skipped: needs turnserver (apt-get install coturn)");
+    };
+    let server = format!("turns:{}", relay.tls);
+    let run = |more: &[&str]| {
+        let base = ["run", "--server", &server, "--user", "u", "--password", "p", "-q"];
+        let load = ["--rate", "500", "--duration", "0.5"];
+        call(&[&base[..], &load, more].concat())
+    };
+    let done = run(&["--tls-ca", ours.to_str().expect("UTF-8")]);
+    assert_adds_up(done.run());
+    assert!(done.run().totals.received > 200, "{:?}", done.run().totals);
+    // a certificate for somebody else, an authority for somebody else, and no authority at all
+    let name = format!("turns:localhost:{}", relay.tls.port());
+    for (words, text) in [
+        (&["--tls-ca", other.to_str().expect("UTF-8")][..], "certificate"),
+        (&["--tls-ca", "/nowhere.pem"], "/nowhere.pem"),
+        (&["--tls-ca", "/dev/null"], "/dev/null"),
+    ] {
+        let done = run(words);
+        assert_eq!(done.code, Some(1), "{words:?}");
+        assert!(done.stderr.contains(text), "{words:?}: {}", done.stderr);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+    }
+    let base = ["run", "--user", "u", "--password", "p", "-q", "--local-ip", "127.0.0.1"];
+    let ca = ["--server", &name, "--tls-ca", ours.to_str().expect("UTF-8")];
+    let done = call(&[&base[..], &ca].concat());
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("certificate"), "{}", done.stderr);
 }

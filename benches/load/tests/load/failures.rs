@@ -65,9 +65,14 @@ fn a_quota_ends_the_setup_and_says_how_far_it_came() {
 #[test]
 fn a_peer_that_the_policy_refuses_is_told_with_its_code() {
     let relay = Relay::turnwire(&["--deny-peer", "127.0.0.9/32"]);
-    let done = relay.call("run", &["-q", "--peer-ip", "127.0.0.9"]);
-    assert_eq!(done.code, Some(1));
-    assert_line(&done.stderr, "403 Forbidden");
+    for mode in ["channel", "send"] {
+        let done = relay.call("run", &["-q", "--peer-ip", "127.0.0.9", "--mode", mode]);
+        assert_eq!(done.code, Some(1));
+        assert_line(&done.stderr, "403 Forbidden");
+        assert_eq!(done.report().failure.as_ref().expect("a failure").stun_code, Some(403));
+        assert_eq!(done.report().setup.as_ref().expect("a setup").allocations, 1);
+        assert_eq!(relay.metric("turnwire_allocations ", &[]), 0, "what was made is deleted");
+    }
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Relay {
 
     /// coturn on loopback with the user `u` and the password `p`; `None` where it is not installed.
     pub(crate) fn coturn() -> Option<Relay> {
+        Relay::coturn_with(certificate())
+    }
+
+    /// The same with this certificate and its key, in one PEM file, for TLS.
+    pub(crate) fn coturn_with(certificate: Option<PathBuf>) -> Option<Relay> {
         Command::new("turnserver").arg("--version").output().ok()?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = Command::new("turnserver");
@@ -69,7 +74,7 @@ impl Relay {
         command.arg("--pidfile").arg(scratch("coturn.pid"));
         command.arg("--userdb").arg(scratch("coturn.db"));
         let tls = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        match certificate() {
+        match certificate {
             Some(pem) => {
                 command.args(["--tls-listening-port", &tls.port().to_string()]);
                 command.arg("--cert").arg(&pem).arg("--pkey").arg(&pem);
@@ -161,6 +166,36 @@ pub(crate) fn certificate() -> Option<PathBuf> {
     let path = scratch("both.pem");
     std::fs::write(&path, both).ok()?;
     made.then_some(path)
+}
+
+/// A certificate authority of its own, and a key and certificate for 127.0.0.1 that it signed, in
+/// one PEM file; `None` without openssl(1).
+pub(crate) fn authority() -> Option<(PathBuf, PathBuf)> {
+    let [ca_key, ca, key, request, certificate, both] =
+        ["ca-key.pem", "ca.pem", "key.pem", "csr.pem", "cert.pem", "both.pem"].map(scratch);
+    let extensions = scratch("extensions");
+    std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").ok()?;
+    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let script = format!(
+        "openssl req -x509 {curve} -days 2 -subj /CN=lab -keyout {} -out {}
+        openssl req {curve} -subj /CN=127.0.0.1 -keyout {} -out {}
+        openssl x509 -req -in {} -CA {} -CAkey {} -CAcreateserial -days 2 -extfile {} -out {}
+        cat {} {} >{}",
+        ca_key.display(),
+        ca.display(),
+        key.display(),
+        request.display(),
+        request.display(),
+        ca.display(),
+        ca_key.display(),
+        extensions.display(),
+        certificate.display(),
+        key.display(),
+        certificate.display(),
+        both.display()
+    );
+    let made = Command::new("sh").args(["-ec", &script]).output().ok()?.status.success();
+    made.then_some((ca, both))
 }
 
 /// `$TURNWIRE_BIN`, or what cargo builds beside this test.

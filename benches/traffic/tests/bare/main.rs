@@ -127,3 +127,30 @@ fn af_xdp_sends_the_same_frames() -> Result<()> {
     }
     Ok(())
 }
+
+/// Not a test: prints what generator, bare XDP_TX and sink do together on one core.
+///
+/// cargo test --release -p turnwire-traffic --test bare -- --ignored --nocapture how_fast
+#[test]
+#[ignore = "a measurement, for a quiet machine"]
+fn how_fast() -> Result<()> {
+    for tracked in [false, true] {
+        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let mut traffic =
+            Traffic::open(&scheme(&cable, ["10.7.0.1", "10.7.0.2"], &[160], tracked))?;
+        set_flows(&traffic);
+        cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
+        cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
+        for _ in 0..5 {
+            let place = Place { core: Some(0), rank: None };
+            let before = traffic.seen()?.right.iter().sum::<u64>();
+            let time = Duration::from_secs(1);
+            let sent = cable.inside(0, || traffic.send(Offer::Most, time, place))?;
+            let right = traffic.seen()?.right.iter().sum::<u64>() - before;
+            let packets = sent.packets.iter().sum::<u64>();
+            let rate = packets as f64 / sent.time.as_secs_f64();
+            println!("tracked {tracked}: sent {rate:.0} a second, {right} of {packets} came back");
+        }
+    }
+    Ok(())
+}
