@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use event::{Allocated, Event, Failure, Ignored, Received};
-pub use request::{Allocate, Request};
+pub use request::{Allocate, Discover, Request};
 pub use session::Negotiation;
 pub use transaction::Retransmission;
 

@@ -20,6 +20,8 @@ pub struct Allocated {
     pub reservation_token: Option<[u8; 8]>,
     /// The additional family that was not allocated, and why.
     pub address_error: Option<(Family, Code)>,
+    /// MOBILITY-TICKET, if one was asked for.
+    pub ticket: Option<Vec<u8>>,
 }
 
 /// What became of a request.
@@ -47,6 +49,35 @@ pub enum Event {
         channel: ChannelNumber,
         /// Its peer.
         peer: SocketAddr,
+    },
+    /// The allocation goes with the client to this five-tuple (RFC 8016). The old one receives until
+    /// data is sent from here.
+    Moved {
+        /// Seconds until it expires.
+        lifetime_secs: u32,
+        /// For the next time: the old one is used up.
+        ticket: Vec<u8>,
+    },
+    /// There is a TCP connection to a peer (RFC 6062): bind it within 30 s.
+    Connected {
+        /// The peer.
+        peer: SocketAddr,
+        /// Its CONNECTION-ID.
+        connection: u32,
+    },
+    /// This connection carries a peer's bytes from here on, and no STUN.
+    Joined {
+        /// Its CONNECTION-ID.
+        connection: u32,
+    },
+    /// The answer to [`Request::Discover`].
+    Discovered {
+        /// The client's address as the server sees it.
+        mapped: SocketAddr,
+        /// RESPONSE-ORIGIN: where the answer came from.
+        origin: Option<SocketAddr>,
+        /// OTHER-ADDRESS: the server's other address and port.
+        other: Option<SocketAddr>,
     },
     /// It was not to be.
     Failed {
@@ -107,6 +138,13 @@ pub enum Received<'a> {
         peer: SocketAddr,
         /// Why.
         icmp: Icmp,
+    },
+    /// A peer has connected by TCP (RFC 6062): bind it within 30 s.
+    ConnectionAttempt {
+        /// The peer.
+        peer: SocketAddr,
+        /// Its CONNECTION-ID.
+        connection: u32,
     },
     /// A response: ask [`super::TurnClient::poll_event`] and
     /// [`super::TurnClient::poll_transmit`].

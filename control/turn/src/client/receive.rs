@@ -1,5 +1,6 @@
 //! A datagram from the server, taken apart.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::transaction::Transaction;
@@ -24,6 +25,9 @@ impl TurnClient {
         match (message.class(), message.method()) {
             (Class::Indication, Method::DATA) => {
                 data(&message).unwrap_or(Received::Ignored(Ignored::Data))
+            }
+            (Class::Indication, Method::CONNECTION_ATTEMPT) => {
+                attempt(&message).unwrap_or(Received::Ignored(Ignored::Data))
             }
             (Class::Success | Class::Error, _) => self.receive_response(now, &message),
             _ => Received::Ignored(Ignored::Unexpected),
@@ -110,6 +114,14 @@ impl TurnClient {
                 self.channels.confirm(channel, peer);
                 Ok(Event::Bound { channel, peer })
             }
+            Request::Move { lifetime_secs: Some(0), .. } => {
+                self.channels.clear();
+                Ok(Event::Deleted)
+            }
+            Request::Move { .. } => moved(message),
+            &Request::Connect { peer } => connected(message, peer),
+            &Request::ConnectionBind { connection } => Ok(Event::Joined { connection }),
+            Request::Discover(_) => discovered(message),
         };
         match event {
             Ok(event) => self.events.push_back(event),
@@ -126,6 +138,11 @@ fn data<'a>(message: &Message<'a>) -> Option<Received<'a>> {
     }
 }
 
+fn attempt<'a>(message: &Message<'_>) -> Option<Received<'a>> {
+    let (peer, connection) = (message.xor_peer_address().ok()??, message.connection_id().ok()??);
+    Some(Received::ConnectionAttempt { peer, connection })
+}
+
 /// A value that a success response must have.
 fn required<T>(value: Result<Option<T>, Malformed>, missing: &'static str) -> Result<T, Failure> {
     value.map_err(Failure::Malformed)?.ok_or(Failure::Response(missing))
@@ -134,6 +151,27 @@ fn required<T>(value: Result<Option<T>, Malformed>, missing: &'static str) -> Re
 fn mapped(message: &Message<'_>) -> Result<Event, Failure> {
     let missing = "a success response without XOR-MAPPED-ADDRESS";
     required(message.xor_mapped_address(), missing).map(Event::Mapped)
+}
+
+fn discovered(message: &Message<'_>) -> Result<Event, Failure> {
+    let missing = "a success response without XOR-MAPPED-ADDRESS";
+    Ok(Event::Discovered {
+        mapped: required(message.xor_mapped_address(), missing)?,
+        origin: message.response_origin().map_err(Failure::Malformed)?,
+        other: message.other_address().map_err(Failure::Malformed)?,
+    })
+}
+
+fn moved(message: &Message<'_>) -> Result<Event, Failure> {
+    let ticket = message.mobility_ticket();
+    let ticket = ticket.ok_or(Failure::Response("a success response without MOBILITY-TICKET"))?;
+    Ok(Event::Moved { lifetime_secs: lifetime(message)?, ticket: ticket.to_vec() })
+}
+
+fn connected(message: &Message<'_>, peer: SocketAddr) -> Result<Event, Failure> {
+    let missing = "a success response without CONNECTION-ID";
+    let connection = required(message.connection_id(), missing)?;
+    Ok(Event::Connected { peer, connection })
 }
 
 fn lifetime(message: &Message<'_>) -> Result<u32, Failure> {
@@ -155,6 +193,7 @@ fn allocated(message: &Message<'_>) -> Result<Event, Failure> {
         mapped,
         lifetime_secs: lifetime(message)?,
         reservation_token,
+        ticket: message.mobility_ticket().map(<[u8]>::to_vec),
         address_error: address_error.map(|error| (error.family, error.code)),
     }))
 }

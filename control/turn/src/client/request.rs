@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::attribute::ChannelNumber;
-use crate::attribute::{Family, PROTOCOL_UDP};
+use crate::attribute::{ChangeRequest, Family, PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::message::{Builder, Method};
 
 /// The attributes of an Allocate request (RFC 8656 section 7.1).
@@ -23,6 +23,8 @@ pub struct Allocate {
     pub dont_fragment: bool,
     /// LIFETIME in seconds.
     pub lifetime_secs: Option<u32>,
+    /// Ask for a MOBILITY-TICKET (RFC 8016).
+    pub mobile: bool,
 }
 
 impl Default for Allocate {
@@ -36,7 +38,15 @@ impl Default for Allocate {
             reservation_token: None,
             dont_fragment: false,
             lifetime_secs: None,
+            mobile: false,
         }
+    }
+}
+
+impl Allocate {
+    /// TCP towards peers (RFC 6062); the client itself must use TCP or TLS.
+    pub fn tcp() -> Allocate {
+        Allocate { transport: Some(PROTOCOL_TCP), ..Allocate::default() }
     }
 }
 
@@ -66,6 +76,37 @@ pub enum Request {
         /// The peer.
         peer: SocketAddr,
     },
+    /// Take an allocation along to the five-tuple that this is sent from (RFC 8016).
+    Move {
+        /// The newest one: [`super::Allocated::ticket`], [`super::Event::Moved`].
+        ticket: Vec<u8>,
+        /// LIFETIME in seconds; `None` leaves it to the server.
+        lifetime_secs: Option<u32>,
+    },
+    /// Connect to a peer by TCP (RFC 6062).
+    Connect {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// Join the connection that this is sent on with a peer's (RFC 6062).
+    ConnectionBind {
+        /// CONNECTION-ID.
+        connection: u32,
+    },
+    /// What is my address, and how does my NAT behave (RFC 5780)?
+    Discover(Discover),
+}
+
+/// The attributes of a Binding request that looks into a NAT's behaviour (RFC 5780).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discover {
+    /// CHANGE-REQUEST; without a flag it is left out. The answer then comes from elsewhere, and is
+    /// to be given to [`super::TurnClient::receive`] all the same.
+    pub change: ChangeRequest,
+    /// RESPONSE-PORT: where the answer is to go.
+    pub response_port: Option<u16>,
+    /// PADDING of so many bytes.
+    pub padding: Option<usize>,
 }
 
 impl Request {
@@ -77,11 +118,13 @@ impl Request {
     /// The STUN method.
     pub const fn method(&self) -> Method {
         match self {
-            Request::Binding => Method::BINDING,
+            Request::Binding | Request::Discover(_) => Method::BINDING,
             Request::Allocate(_) => Method::ALLOCATE,
-            Request::Refresh { .. } => Method::REFRESH,
+            Request::Refresh { .. } | Request::Move { .. } => Method::REFRESH,
             Request::CreatePermission { .. } => Method::CREATE_PERMISSION,
             Request::ChannelBind { .. } => Method::CHANNEL_BIND,
+            Request::Connect { .. } => Method::CONNECT,
+            Request::ConnectionBind { .. } => Method::CONNECTION_BIND,
         }
     }
 
@@ -106,7 +149,29 @@ impl Request {
             Request::ChannelBind { channel, peer } => {
                 builder.channel_number(*channel).xor_peer_address(*peer);
             }
+            Request::Move { ticket, lifetime_secs } => {
+                lifetime_secs.map(|secs| builder.lifetime_secs(secs));
+                builder.mobility_ticket(ticket);
+            }
+            Request::Connect { peer } => drop_chain(builder.xor_peer_address(*peer)),
+            Request::ConnectionBind { connection } => {
+                drop_chain(builder.connection_id(*connection));
+            }
+            Request::Discover(discover) => discover.write(builder),
         }
+    }
+}
+
+/// The end of a chain of writers.
+fn drop_chain(_: &mut Builder<'_>) {}
+
+impl Discover {
+    fn write(&self, builder: &mut Builder<'_>) {
+        if self.change != ChangeRequest::default() {
+            builder.change_request(self.change);
+        }
+        self.response_port.map(|port| builder.response_port(port));
+        self.padding.map(|len| builder.padding(len));
     }
 }
 
@@ -120,6 +185,9 @@ impl Allocate {
         self.reservation_token.map(|token| builder.reservation_token(&token));
         if self.dont_fragment {
             builder.dont_fragment();
+        }
+        if self.mobile {
+            builder.mobility_ticket(&[]);
         }
     }
 }

@@ -9,6 +9,7 @@ mod amplification;
 mod appended;
 mod authentication;
 mod channels;
+mod client;
 mod data;
 mod discovery;
 mod icmp;
