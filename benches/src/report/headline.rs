@@ -99,7 +99,7 @@ pub(super) fn notes(results: &Results) -> Vec<Block> {
     for scenario in &results.scenarios {
         for entry in &scenario.entries {
             if let Some(why) = &entry.failure {
-                notes.push(format!("{} at {}: {why}", entry.subject, scenario.name));
+                notes.push(format!("{} at {}, {why}", entry.subject, scenario.name));
             }
         }
     }

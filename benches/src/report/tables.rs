@@ -35,9 +35,10 @@ pub(super) fn throughput(results: &Results, scenario: &Scenario) -> Vec<Vec<Stri
         "most delivered",
         "at most 0.1 % lost",
         "none lost",
-        "CPU of the process, ns a packet",
-        "CPU of its NAPI, ns a packet",
-        "at packets a second",
+        "saturated: CPU of its NAPI, ns a packet",
+        "at an equal rate: CPU of the process, ns a packet",
+        "at an equal rate: CPU of its NAPI",
+        "that rate, packets a second",
         "trials, void",
     ])];
     for entry in &scenario.entries {
@@ -50,12 +51,15 @@ pub(super) fn throughput(results: &Results, scenario: &Scenario) -> Vec<Vec<Stri
         }
         let trials = || entry.rounds.iter().flat_map(|round| &round.trials);
         let void = trials().filter(|trial| trial.void.is_some()).count();
+        let saturated = entry.rounds.iter();
+        let saturated = saturated.filter_map(|one| Some((one.number, one.saturated_napi_ns?)));
         rows.push(vec![
             name,
             samples(entry, |round| round.one_core).0.scaled(1e-3).show(0),
             rate(entry, |round| Some(round.delivered)),
             rate(entry, |round| Some(round.pdr)),
             rate(entry, |round| Some(round.lossless)),
+            Samples::new(saturated).show(0),
             cpu(entry, |cpu| cpu.process_ns).show(0),
             cpu(entry, |cpu| cpu.napi_ns).show(0),
             cpu(entry, |cpu| cpu.pps).show(0),

@@ -27,6 +27,7 @@ fn entry(subject: &str, pdr: [f64; 2], limit: Limit) -> Entry {
     let round = |(at, pps): (usize, &f64)| Round {
         number: at + 1,
         one_core: Some(rate(pps * 2.0, Limit::Subject)),
+        saturated_napi_ns: Some(200.0),
         delivered: rate(pps * 1.25, Limit::Subject),
         pdr: rate(*pps, limit),
         lossless: rate(pps * 0.75, Limit::Subject),
@@ -139,7 +140,7 @@ fn whoever_is_missing_or_failed_is_named() {
     results.scenarios[0].entries[1].failure = Some("round 2: it ended early".to_owned());
     for text in [markdown(&results), page(&results)] {
         assert!(text.contains("The pion is left out: no compiler"), "{text}");
-        assert!(text.contains("xdp at base: round 2: it ended early"), "{text}");
+        assert!(text.contains("xdp at base, round 2: it ended early"), "{text}");
         assert!(text.contains("Interrupted"), "{text}");
     }
 }

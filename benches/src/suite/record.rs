@@ -135,6 +135,9 @@ pub(crate) struct Round {
     pub(crate) one_core: Option<Rate>,
     /// The most that arrived in any trial, however much was lost; the relay has its own core.
     pub(crate) delivered: Rate,
+    /// CPU time of the threads of its interfaces' NAPI for each packet that arrived, nanoseconds, with
+    /// all that the generator can offered; where the kernel forwards.
+    pub(crate) saturated_napi_ns: Option<f64>,
     /// The highest rate with at most 0.1 % lost, and with none.
     pub(crate) pdr: Rate,
     pub(crate) lossless: Rate,

@@ -23,6 +23,8 @@ const LOSS_MAX: f64 = 0.001;
 const EQUAL_RATE: f64 = 50_000.0;
 /// Trials with all that the generator can.
 const SATURATED: usize = 3;
+/// Trials of a rate at which latency is taken; if none counts, there is no latency.
+const LATENCY_TRIES: usize = 3;
 /// Void trials in a row that end a round.
 const VOIDS_MAX: usize = 8;
 /// Rates that are looked at, packets a second.
@@ -63,8 +65,7 @@ impl Turn<'_> {
         measuring.attach()?;
         measuring.start()?;
         if let Err(error) = measuring.all() {
-            let words = measuring.last_words();
-            return Err(if words.is_empty() { error } else { error.context(words) });
+            return Err(error.context(measuring.last_words()));
         }
         measuring.stop()?;
         Ok(measuring.round)
@@ -91,7 +92,7 @@ impl Measuring<'_> {
             site.set_threaded(false)?;
             self.bench.server = Some(Server::start(subject, site, paths)?);
             let calls = calls::set_up(&self.flows)
-                .with_context(|| format!("setting calls up {}", self.last_words()))?;
+                .with_context(|| format!("setting calls up with {}", self.last_words()))?;
             self.bench.calls = Some(calls);
         }
         self.tell();
@@ -131,8 +132,13 @@ impl Measuring<'_> {
         self.bench.server.take().map_or(Ok(()), Server::stop)
     }
 
+    /// Who it is about, and the last that it printed.
     fn last_words(&self) -> String {
-        self.bench.server.as_ref().map_or_else(String::new, Server::last_words)
+        let words = self.bench.server.as_ref().map_or_else(String::new, Server::last_words);
+        match words.lines().last() {
+            Some(line) => format!("{}, which said last: {line}", self.turn.subject.name),
+            None => self.turn.subject.name.clone(),
+        }
     }
 
     fn all(&mut self) -> Result<()> {
@@ -140,14 +146,15 @@ impl Measuring<'_> {
         let mut first = seed.unwrap_or(40_000.0);
         if subject.in_kernel {
             site.set_threaded(false)?;
-            self.round.one_core = Some(self.saturated(SATURATED)?);
+            self.round.one_core = Some(self.saturated(SATURATED)?.0);
         }
         // Processes do better where the sender's softirq feeds their sockets: a thread in between
         // would have to be woken for each packet.
         site.set_threaded(subject.in_kernel)?;
         let own_core = self.round.trials.len();
         if subject.in_kernel {
-            let most = self.saturated(2)?;
+            let (most, napi_ns) = self.saturated(SATURATED)?;
+            self.round.saturated_napi_ns = Some(napi_ns);
             first = seed.unwrap_or(most.pps / 2.0);
         }
         let stride = if seed.is_some() { 1.2 } else { 1.5 };
@@ -166,7 +173,6 @@ impl Measuring<'_> {
         self.round.lossless = self.search(search, 0.0, &mut history)?.into();
         self.round.delivered = self.delivered(own_core);
         if scenario.thorough {
-            site.set_threaded(true)?;
             self.round.cpu = Some(self.cpu()?);
             self.track()?;
             site.set_threaded(subject.in_kernel)?;
@@ -215,17 +221,19 @@ impl Measuring<'_> {
         bail!("{VOIDS_MAX} trials in a row did not count")
     }
 
-    /// All that the generator can: the middle one of a few.
-    fn saturated(&mut self, times: usize) -> Result<Rate> {
+    /// All that the generator can: the middle one of a few, and the interfaces' CPU time for each
+    /// packet then, nanoseconds.
+    fn saturated(&mut self, times: usize) -> Result<(Rate, f64)> {
         let mut trials = Vec::new();
         for _ in 0..times {
-            trials.push(self.counted(Offer::Most, self.turn.effort.trial)?.trial);
+            trials.push(self.counted(Offer::Most, self.turn.effort.trial)?);
         }
-        let middle = |of: fn(&super::record::Trial) -> f64| {
+        let middle = |of: fn(&Outcome) -> f64| {
             Samples::numbered(&trials.iter().map(of).collect::<Vec<_>>()).median()
         };
-        let offered_pps = middle(|one| one.sent as f64 / one.seconds);
-        Ok(Rate { offered_pps, pps: middle(super::record::Trial::rate), limit: Limit::Subject })
+        let offered_pps = middle(|one| one.trial.sent as f64 / one.trial.seconds);
+        let rate = Rate { offered_pps, pps: middle(|one| one.trial.rate()), limit: Limit::Subject };
+        Ok((rate, middle(|one| one.napi_seconds * 1e9 / one.trial.received.max(1) as f64)))
     }
 
     /// The most that arrived in the trials from `first` on, and why not more.
@@ -248,17 +256,30 @@ impl Measuring<'_> {
     fn latencies(&mut self, pdr: f64) -> Result<()> {
         for share in LATENCY_AT {
             let offered_pps = pdr * share;
-            let outcome = self.counted(Offer::Rate(offered_pps), self.turn.effort.trial)?;
-            let loss = outcome.trial.loss();
-            let latency = Latency::of(share, offered_pps, loss, outcome.latency);
-            self.round.latency.extend(latency);
+            // stamping every packet may be too much for a generator that was the limit before
+            for _ in 0..LATENCY_TRIES {
+                let time = self.turn.effort.trial;
+                let (outcome, verdict) = self.trial(Offer::Rate(offered_pps), time)?;
+                if matches!(verdict, Verdict::Counts { .. }) {
+                    let loss = outcome.trial.loss();
+                    let latency = Latency::of(share, offered_pps, loss, outcome.latency);
+                    self.round.latency.extend(latency);
+                    break;
+                }
+            }
         }
         Ok(())
     }
 
-    /// At a rate that all can do, with the interface's work in a thread, where it can be seen.
+    /// At a rate that all can do, with the interface's work in a thread, where it can be seen, and
+    /// gathered: a thread that wakes for each packet costs many times what the packet does.
     fn cpu(&mut self) -> Result<Cpu> {
-        let outcome = self.counted(Offer::Rate(EQUAL_RATE), 2 * self.turn.effort.trial)?;
+        let site = self.turn.site;
+        site.set_threaded(true)?;
+        site.set_gathering(true)?;
+        let outcome = self.counted(Offer::Rate(EQUAL_RATE), 2 * self.turn.effort.trial);
+        site.set_gathering(false)?;
+        let outcome = outcome?;
         let each = |seconds: f64| seconds * 1e9 / outcome.trial.received.max(1) as f64;
         Ok(Cpu {
             pps: outcome.trial.rate(),
