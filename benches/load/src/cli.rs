@@ -234,10 +234,11 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) receivers: u16,
-    /// Cores to pin the senders, then the receivers to
+    /// Cores to pin the senders (or the generator without sockets), then the receivers to
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
-    /// Wait for what is due by spinning: more precise, and takes a core
+    /// Wait for what is due by spinning: more precise, and takes a core, as the generator in the
+    /// kernel always does
     #[arg(long)]
     pub(crate) spin: bool,
     /// Let the kernel carry trains of datagrams (UDP_SEGMENT, UDP_GRO): on loopback and veth the

@@ -102,9 +102,10 @@ impl Xdp {
             device.attach(&mut traffic)?;
         }
         let senders = match kind {
-            Generator::AfXdp { queue } => {
-                devices.iter_mut().map(|device| device.open(queue)).collect::<Result<_>>()?
-            }
+            Generator::AfXdp { queue } => devices
+                .iter_mut()
+                .map(|device| device.open(queue, options.spin))
+                .collect::<Result<_>>()?,
             Generator::Kernel | Generator::Socket => Vec::new(),
         };
         Ok(Xdp {

@@ -54,6 +54,7 @@ pub struct Sender {
     copying: Copying,
     rings: Rings,
     free: Vec<u64>,
+    spin: bool,
 }
 
 impl Sender {
@@ -69,7 +70,13 @@ impl Sender {
             Err(_) => (open(false)?, Copying::Copy),
         };
         let free = (0..CHUNKS as u64).map(|chunk| chunk * CHUNK as u64).collect();
-        Ok(Sender { interface, copying, rings, free })
+        Ok(Sender { interface, copying, rings, free, spin: false })
+    }
+
+    /// Whether whoever sends by it waits for what is due by spinning, which is more precise and takes
+    /// a core.
+    pub fn set_spin(&mut self, spin: bool) {
+        self.spin = spin;
     }
 
     /// How frames get to the device.
@@ -167,8 +174,13 @@ impl Work<'_> {
             let nothing = now < self.start || (self.interval > 0 && next > now);
             if nothing || next >= self.end {
                 senders.iter_mut().try_for_each(Sender::flush)?;
-                let until = next.max(self.start).saturating_sub(now).clamp(SLEEP_MIN, SLEEP_MAX);
-                std::thread::sleep(std::time::Duration::from_nanos(until));
+                let left = next.max(self.start).saturating_sub(now);
+                if senders.iter().any(|sender| sender.spin) {
+                    std::hint::spin_loop();
+                } else {
+                    let until = left.clamp(SLEEP_MIN, SLEEP_MAX);
+                    std::thread::sleep(std::time::Duration::from_nanos(until));
+                }
             } else {
                 self.batch(senders, now);
                 senders.iter_mut().try_for_each(Sender::flush)?;
