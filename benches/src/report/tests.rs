@@ -1,3 +1,5 @@
+//! The report of made-up results.
+
 use super::*;
 use crate::suite::record::{
     Cpu, Entry, Latency, Machine, Rate, Round, SCHEMA, Scenario, Subject, Trial,
