@@ -125,34 +125,37 @@ fn a_new_flow_is_found_whole_or_not_yet() {
     });
 }
 
-/// Four flows that fill the first of two buckets and may lie in the other as well, and one that has
-/// only the first: one of the four moves to let it in.
+/// Eight flows whose first bucket is the second one, where four of them lie, the others in the first;
+/// and a flow that has only the first: to let it in, one of the others moves to its own first bucket.
+/// A reader that looks there too early, and then where the flow lay too late, finds it nowhere.
 fn crowd() -> (Vec<u64>, u64) {
     let geometry = geometry(2);
     let places = |number: u64| geometry.place(&key(number)).buckets;
-    let movable = (1..).filter(|number| places(*number) == [0, 1]).take(4).collect();
+    let crowd = (1..).filter(|number| places(*number) == [1, 0]).take(8).collect();
     let last = (1..).find(|number| places(*number) == [0, 0]).expect("a hash has all of them");
-    (movable, last)
+    (crowd, last)
 }
 
 #[test]
 fn a_flow_whose_slot_moves_is_never_taken_for_absent() {
     model(|| {
-        let (inside, last) = crowd();
-        let owned = Arc::new(Owned::new(2, 8));
+        let (crowd, last) = crowd();
+        let owned = Arc::new(Owned::new(2, 9));
         let mut writer = Writer::new(owned.memory());
-        for number in &inside {
+        for number in &crowd {
             writer.insert(owned.memory(), &key(*number), &route(*number)).expect("room");
         }
+        assert!(writer.remove(owned.memory(), &key(crowd[0])));
         let shared = Arc::clone(&owned);
         let writing = thread::spawn(move || {
             writer.insert(shared.memory(), &key(last), &route(last)).expect("room");
         });
-        for number in inside.iter().take(1) {
-            let seen = lookup(&owned.memory(), &key(*number)).map(|found| followed(found.route));
-            assert!(seen == Ok(whole(*number)) || seen == Err(Miss::Busy), "{number}: {seen:?}");
-        }
+        let moving = crowd[4];
+        let seen = lookup(&owned.memory(), &key(moving)).map(|found| followed(found.route));
         writing.join().expect("the writer ends");
+        assert_ne!(owned.memory().moves(), 0, "nothing moved");
+        drop(owned);
+        assert!(seen == Ok(whole(moving)) || seen == Err(Miss::Busy), "{seen:?}");
     });
 }
 
