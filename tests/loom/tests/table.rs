@@ -65,6 +65,10 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
     builder.check(check);
 }
 
+fn look(owned: &Owned, number: u64) -> Result<Route, Miss> {
+    lookup(&owned.memory(), &key(number)).map(|found| followed(found.route))
+}
+
 /// A writer's change to a table with the route of `key(1)`, and what a reader may see meanwhile.
 fn while_changing(
     change: fn(&mut Writer, Memory<'_>),
@@ -76,9 +80,10 @@ fn while_changing(
     writer.insert(owned.memory(), &key(1), &route(1)).expect("room");
     let shared = Arc::clone(&owned);
     let writing = thread::spawn(move || change(&mut writer, shared.memory()));
-    let seen = lookup(&owned.memory(), &key(look_for)).map(|found| followed(found.route));
-    assert!(may_see(seen), "{seen:?}");
+    let reading = thread::spawn(move || look(&owned, look_for));
     writing.join().expect("the writer ends");
+    let seen = reading.join().expect("the reader ends");
+    assert!(may_see(seen), "{seen:?}");
 }
 
 fn both_sides(check: fn()) {
@@ -151,10 +156,13 @@ fn a_flow_whose_slot_moves_is_never_taken_for_absent() {
             writer.insert(shared.memory(), &key(last), &route(last)).expect("room");
         });
         let moving = crowd[4];
-        let seen = lookup(&owned.memory(), &key(moving)).map(|found| followed(found.route));
+        let shared = Arc::clone(&owned);
+        let reading = thread::spawn(move || look(&shared, moving));
         writing.join().expect("the writer ends");
+        let seen = reading.join().expect("the reader ends");
         assert_ne!(owned.memory().moves(), 0, "nothing moved");
         drop(owned);
+
         assert!(seen == Ok(whole(moving)) || seen == Err(Miss::Busy), "{seen:?}");
     });
 }
