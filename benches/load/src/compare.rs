@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 
 use crate::latency::{self, Latency};
-use crate::report::{Report, SCHEMA, percent, rate};
+use crate::report::{Report, SCHEMA, Settings, percent, rate};
 
 /// Results of one label.
 pub struct Entry {
@@ -135,7 +135,8 @@ pub fn table(entries: &[Entry]) -> Vec<Vec<String>> {
         row("payload", &|at| Some(settings(at)?.payload.clone())),
         row("way", &|at| {
             let settings = settings(at)?;
-            Some(format!("{}, {}, {}", settings.direction, settings.mode, settings.transport))
+            let Settings { direction, mode, transport, generator, .. } = settings;
+            Some(format!("{direction}, {mode}, {transport}, by {generator}"))
         }),
         row("a second", &|at| Some(with_spread(&rate, entries[at].rate()?))),
         row("to the first", &ratio),

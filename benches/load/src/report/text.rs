@@ -47,7 +47,7 @@ pub fn summary(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "{} over {}: {} allocations x {} channels, payload {}, {}, {}, peer {}",
+        "{} over {}: {} allocations x {} channels, payload {}, {}, {}, peer {}, by {}",
         settings.address,
         settings.transport,
         count(settings.allocations as u64),
@@ -56,6 +56,7 @@ pub fn summary(report: &Report) -> String {
         settings.direction,
         settings.mode,
         settings.peer,
+        settings.generator,
     );
     if let Some(setup) = &report.setup {
         let (allocations, channels) =

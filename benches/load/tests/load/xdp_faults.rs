@@ -87,6 +87,21 @@ fn a_rate_beyond_reach_is_said() {
 }
 
 #[test]
+fn silence_is_explained_where_a_veth_swallows_what_is_redirected_to_it() {
+    on_a_wire(|wire| {
+        wire.turnwire(&["--xdp-mode", "off"])?;
+        wire.run(Host::Relay, "ethtool -K arm0 gro off")?;
+        let done = wire.go(Family::V4, "kernel", &["--duration", "0.3", "--drain", "0.3"]);
+        let run = done.run();
+        assert_adds_up(run);
+        ensure!(run.totals.received == 0 && run.totals.lost == run.totals.sent, "{:?}", run.totals);
+        let words = run.generator.shortfall.clone().context("an explanation")?;
+        ensure!(words.contains("ethtool -K DEV gro on") && done.stdout.contains(&words), "{words}");
+        Ok(())
+    });
+}
+
+#[test]
 fn what_an_interface_lacks_is_named() {
     on_a_wire(|wire| {
         wire.turnwire(&["--xdp-mode", "off"])?;

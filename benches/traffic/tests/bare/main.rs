@@ -142,7 +142,7 @@ fn how_fast() -> Result<()> {
         cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
         cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
         for _ in 0..5 {
-            let place = Place { core: Some(0), rank: None };
+            let place = Place { core: Some(0), rank: Some(1) };
             let before = traffic.seen()?.right.iter().sum::<u64>();
             let time = Duration::from_secs(1);
             let sent = cable.inside(0, || traffic.send(Offer::Most, time, place))?;
