@@ -220,6 +220,13 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
         .value(workers.iter().filter(|worker| worker.running).count());
     page.counter("turnwire_received_packets_total", "Datagrams that the workers received.")
         .value(sum(|worker| worker.received));
+    let help = "Messages of one or several datagrams that the workers' sockets took in and out.";
+    let mut family = page.counter("turnwire_socket_messages_total", help);
+    family.sample(&[("way", "in")], sum(|worker| worker.messages_received));
+    family.sample(&[("way", "out")], sum(|worker| worker.messages_sent));
+    let help = "Messages that the kernel refused to cut into datagrams; those went one by one.";
+    page.counter("turnwire_segmentation_refused_total", help)
+        .value(sum(|worker| worker.segmentation_refused));
     let mut family =
         page.counter("turnwire_control_packets_total", "Datagrams handed to the control thread.");
     family.sample(&[("from", "client")], sum(|worker| worker.clients_to_control));

@@ -124,13 +124,16 @@ pub(super) fn departing(
         None => {}
     }
     if let Some(Marks { ttl, tos }) = marks {
-        let (ttl, tos) = (i32::from(ttl).to_ne_bytes(), i32::from(tos).to_ne_bytes());
-        if v4 {
-            writer.push(libc::IPPROTO_IP, libc::IP_TTL, &ttl);
-            writer.push(libc::IPPROTO_IP, libc::IP_TOS, &tos);
+        let (ttl, class) = (i32::from(ttl).to_ne_bytes(), i32::from(tos).to_ne_bytes());
+        let (level, of_ttl, of_class) = if v4 {
+            (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
         } else {
-            writer.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, &ttl);
-            writer.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &tos);
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
+        };
+        writer.push(level, of_ttl, &ttl);
+        // 0 is every socket's own, and for more than 36 bytes the kernel allocates
+        if tos != 0 {
+            writer.push(level, of_class, &class);
         }
     }
     writer.used

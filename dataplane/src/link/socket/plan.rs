@@ -13,7 +13,8 @@ use crate::batch::{BATCH_MAX, Batch, SocketId};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-/// Fewest datagrams that are worth a message of their own kind: measured, see benches/README.md.
+/// Fewest datagrams that are worth cutting: two cost 2.1 us each as one message and 2.7 us one by
+/// one, whatever their size; 8 cost 0.9, 32 cost 0.7 (sendmmsg over veth, cut in software).
 pub(super) const SEGMENTS_MIN: usize = 2;
 
 /// Most datagrams in one message: what every kernel since Linux 4.18 takes.
