@@ -112,7 +112,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         Scenario { payload: 1160, ..point("1160-bytes") },
         Scenario { direction: Direction::ToPeers, ..point("to-peer") },
         Scenario { direction: Direction::ToClients, ..point("to-client") },
-        Scenario { families: (Family::V6, Family::V6), quick: true, ..point("ipv6") },
+        Scenario { families: (Family::V6, Family::V6), ..point("ipv6") },
         Scenario { families: (Family::V4, Family::V6), ..point("ipv4-to-ipv6") },
         Scenario {
             channels: 64_000,
@@ -163,7 +163,7 @@ pub(crate) const FULL: Effort = Effort {
 /// For every day.
 pub(crate) const QUICK: Effort = Effort {
     name: "quick",
-    rounds: (3, 2),
+    rounds: (2, 2),
     trial: Duration::from_millis(250),
     steps: 3,
     resolution: 0.06,

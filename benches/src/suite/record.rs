@@ -187,7 +187,7 @@ pub(crate) struct Latency {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
-    /// Nanoseconds (to 0.4 %), and packets that took so long.
+    /// Nanoseconds (in steps of 5 %), and packets that took so long.
     pub(crate) histogram: Vec<(u64, u64)>,
 }
 

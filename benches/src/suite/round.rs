@@ -1,5 +1,6 @@
 //! One subject's turn: started, filled with calls, measured, ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -315,6 +316,7 @@ impl Latency {
         };
         let (p50_us, p90_us, p99_us, p999_us) = (at(0.5), at(0.9), at(0.99), at(0.999));
         let max_us = at(1.0);
+        let histogram = coarse(&histogram);
         (packets > 0).then_some(Latency {
             share,
             offered_pps,
@@ -328,6 +330,16 @@ impl Latency {
             histogram,
         })
     }
+}
+
+/// A histogram in steps of 5 %, for the record: a plot shows no more.
+fn coarse(histogram: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut steps = BTreeMap::new();
+    for (nanoseconds, packets) in histogram {
+        let step = ((*nanoseconds).max(1) as f64).log(1.05).round();
+        *steps.entry(1.05_f64.powf(step).round() as u64).or_default() += packets;
+    }
+    steps.into_iter().collect()
 }
 
 impl Round {
@@ -367,6 +379,10 @@ mod tests {
         assert_eq!(latency.packets, 1000);
         let all = [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us];
         assert_eq!(all, [10.0, 10.0, 100.0, 100.0, 5000.0]);
+        // and the record has all packets, at most 3 % off
+        let kept: Vec<u64> = latency.histogram.iter().map(|(_, packets)| *packets).collect();
+        assert_eq!(kept, [989, 10, 1]);
+        assert!(latency.histogram[0].0.abs_diff(10_000) < 300, "{:?}", latency.histogram);
         assert!(Latency::of(0.5, 1e5, 0.0, Vec::new()).is_none());
     }
 }
