@@ -108,7 +108,9 @@ impl Lab {
             raw.devices = xdp.devices();
         }
         let mut result = merge::merge(&self.field, &load, &raw);
-        if let Some(words) = self.xdp.as_ref().and_then(|xdp| xdp.silence(result.totals.received)) {
+        let counts = result.totals;
+        let came = counts.received + counts.corrupted + counts.misrouted;
+        if let Some(words) = self.xdp.as_ref().and_then(|xdp| xdp.silence(came)) {
             result.generator.shortfall = Some(words);
         }
         Ok(Measurement { result, interrupted: interrupted(), failure })
