@@ -48,7 +48,7 @@ pub(crate) fn page(results: &Results) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>{0}</title><link rel=\"icon\" href=\"data:,\"><style>{STYLE}\n\
-         body{{max-width:75rem}}td{{white-space:normal}}</style></head>\n\
+         body{{max-width:75rem}}th,td{{white-space:normal}}</style></head>\n\
          <body><h1>{0}</h1>\n{body}</body></html>\n",
         escape(&title)
     )
