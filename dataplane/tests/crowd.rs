@@ -3,7 +3,7 @@
 //! The crowd's ends are in another process, since both together are more descriptors than one may
 //! have: this test program, started again with the server's address in its environment.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests wait and measure")]
 
 #[path = "session/kit.rs"]
 mod kit;
@@ -25,14 +25,14 @@ const VARIABLE: &str = "TURNWIRE_TEST_CROWD";
 /// One crowd at a time: memory is weighed.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// As many descriptors as the host allows.
-fn raise_limit() {
+/// As many descriptors as the host allows, or only so many.
+fn limit_descriptors(soft: Option<u64>) {
     #[expect(unsafe_code, reason = "the limit of descriptors is set by a system call")]
     // SAFETY: both calls only read and write the structure that they are given.
     unsafe {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        limit.rlim_cur = limit.rlim_max;
+        limit.rlim_cur = soft.unwrap_or(limit.rlim_max);
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
         assert!(limit.rlim_max as usize > CROWD + 500, "hard limit of {}", limit.rlim_max);
     }
@@ -43,12 +43,12 @@ fn raise_limit() {
 #[ignore = "started by the tests below"]
 fn hold() {
     let Ok(what) = std::env::var(VARIABLE) else { return };
-    raise_limit();
-    let (kind, server) = what.split_once(' ').unwrap();
-    let server: SocketAddr = server.parse().unwrap();
+    limit_descriptors(None);
+    let [kind, server, count] = what.split(' ').collect::<Vec<_>>()[..] else { panic!("{what}") };
+    let (server, count): (SocketAddr, usize) = (server.parse().unwrap(), count.parse().unwrap());
     let hello = client_hello();
     let first: &[u8] = if kind == "tls" { &hello } else { &stun(4)[..1] };
-    let held: Vec<_> = (0..CROWD)
+    let held: Vec<_> = (0..count)
         .map(|_| {
             let mut stream = TcpStream::connect(server).unwrap();
             stream.write_all(first).unwrap();
@@ -62,10 +62,10 @@ fn hold() {
 struct Crowd(Child);
 
 impl Crowd {
-    fn gather(kind: &str, server: SocketAddr) -> Self {
+    fn gather(kind: &str, server: SocketAddr, count: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["hold", "--exact", "--ignored", "--nocapture"])
-            .env(VARIABLE, format!("{kind} {server}"))
+            .env(VARIABLE, format!("{kind} {server} {count}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,10 +111,10 @@ fn weigh(rig: &mut Rig, transport: usize, before: usize) -> usize {
 #[test]
 fn ten_thousand_slow_clients_leave_a_new_one_served_in_under_a_second() {
     let _alone = ALONE.lock().unwrap();
-    raise_limit();
+    limit_descriptors(None);
     let mut rig = start(patient);
     let before = memory();
-    let crowd = Crowd::gather("tcp", rig.tcp());
+    let crowd = Crowd::gather("tcp", rig.tcp(), CROWD);
     let each = weigh(&mut rig, 1, before);
     assert!(each < 4096, "{each} bytes");
     let begun = Instant::now();
@@ -132,11 +132,11 @@ fn ten_thousand_slow_clients_leave_a_new_one_served_in_under_a_second() {
 #[test]
 fn ten_thousand_half_open_handshakes_leave_a_new_client_served_in_under_a_second() {
     let _alone = ALONE.lock().unwrap();
-    raise_limit();
+    limit_descriptors(None);
     let folder = Folder::new("crowd");
     let mut rig = start_secure(&folder, patient);
     let before = memory();
-    let crowd = Crowd::gather("tls", rig.tls());
+    let crowd = Crowd::gather("tls", rig.tls(), CROWD);
     let each = weigh(&mut rig, 2, before);
     assert!(each < 64 << 10, "{each} bytes");
     let begun = Instant::now();
@@ -152,4 +152,32 @@ fn ten_thousand_half_open_handshakes_leave_a_new_client_served_in_under_a_second
     assert!(begun.elapsed() < Duration::from_secs(1));
     drop(crowd);
     rig.until("the crowd is gone", |stats| stats.sessions[0].open[2] <= 1);
+}
+
+#[test]
+fn accepting_pauses_while_no_descriptor_is_left_and_goes_on_by_itself() {
+    let _alone = ALONE.lock().unwrap();
+    limit_descriptors(None);
+    let mut rig = start(patient);
+    let mut served = connect(rig.tcp());
+    introduce(&mut rig, &mut served);
+    // given a few descriptors and a crowd
+    let crowd = {
+        let crowd = Crowd::gather("tcp", rig.tcp(), 0);
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        limit_descriptors(Some(open + 20));
+        drop(crowd);
+        Crowd::gather("tcp", rig.tcp(), 100)
+    };
+    rig.until("accepting pauses", |stats| stats.sessions[0].accept_pauses > 1);
+    let session = rig.session();
+    assert!(session.open[1] < 100, "{session:#?}");
+    // then who is there is served
+    served.write_all(&stun(8)).unwrap();
+    assert_eq!(rig.heard().1, stun(8));
+    // and the others are, as soon as there is room
+    limit_descriptors(None);
+    rig.until("all are in", |stats| stats.sessions[0].open[1] == 101);
+    drop(crowd);
+    rig.until("the crowd is gone", |stats| stats.sessions[0].open[1] == 1);
 }

@@ -1,7 +1,7 @@
 //! The way of a TCP client's media allocates nothing once it is warm: counted in every thread but
 //! the test's own.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests wait and measure")]
 
 #[path = "session/kit.rs"]
 mod kit;

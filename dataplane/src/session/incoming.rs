@@ -195,10 +195,11 @@ fn feed(
     if flow.partial.is_empty() && flow.partial.capacity() > PARTIAL_KEPT {
         flow.partial = Vec::new();
     }
-    flow.partial_since = (!flow.partial.is_empty()).then(|| match flow.partial_since {
+    let since = match flow.partial_since {
         Some(since) if !progress && used == 0 => since,
         _ => tools.now,
-    });
+    };
+    flow.partial_since = (!flow.partial.is_empty()).then_some(since);
     debug_assert!(flow.is_paused() || flow.partial.len() < FRAME_MAX);
     Ok(())
 }

@@ -176,7 +176,7 @@ impl Core {
     ) -> Option<Reason> {
         match self.channels.find(channel) {
             Some(way) if now < way.expires => {
-                relay.to_peer(way, &bytes[4..]);
+                relay.send_data(way, &bytes[4..]);
                 None
             }
             Some(_) => Some(Reason::Expired),

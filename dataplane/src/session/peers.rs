@@ -36,8 +36,8 @@ impl Session {
             for index in 0..received {
                 let (arrival, payload) = (inbound.arrival(index), inbound.payload(index));
                 match id.kind() {
-                    SocketKind::Port(slot) => self.from_peer(slot, arrival, payload, now),
-                    SocketKind::Listener(at) => self.from_client(at, arrival, payload, now),
+                    SocketKind::Port(slot) => self.on_peer(slot, arrival, payload, now),
+                    SocketKind::Listener(at) => self.on_client(at, arrival, payload, now),
                     // nothing is lent to a session thread
                     SocketKind::Loan(_) => {}
                 }
@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// A peer's datagram to the relay port in `slot`.
-    fn from_peer(&mut self, slot: u32, arrival: &Arrival, payload: &[u8], now: Duration) {
+    fn on_peer(&mut self, slot: u32, arrival: &Arrival, payload: &[u8], now: Duration) {
         let direction = Direction::ToClient;
         self.relay.counters.received.add(1);
         let refused = if arrival.truncated {
@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// A datagram to a DTLS listener.
-    fn from_client(&mut self, listener: usize, arrival: &Arrival, payload: &[u8], now: Duration) {
+    fn on_client(&mut self, listener: usize, arrival: &Arrival, payload: &[u8], now: Duration) {
         let Arrival { remote, local, truncated, .. } = *arrival;
         self.counters.bytes_in.add(payload.len() as u64);
         let client = Client { transport: Transport::Dtls, local, remote };

@@ -170,7 +170,7 @@ impl Relay {
     }
 
     /// Sends a client's data to its peer.
-    pub(crate) fn to_peer(&mut self, way: &Way, data: &[u8]) {
+    pub(crate) fn send_data(&mut self, way: &Way, data: &[u8]) {
         let by = SocketId::port(way.port.slot());
         if self.owner(way.port.slot()).is_none_or(|(id, _)| id != way.port) {
             return self.counters.refuse(Direction::ToPeer, Reason::PortClosed);

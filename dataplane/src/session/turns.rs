@@ -8,7 +8,7 @@ use super::member::{Carrier, Core, Flow, Member, Phase, count_handshake};
 use super::members::Key;
 use super::splice::{Pump, Pumped, pump};
 use super::stream::Stream;
-use super::{Ending, PEER, Session};
+use super::{Ending, PEER, STALL_RETRY, Session};
 use crate::route::{Client, Transport};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -21,13 +21,21 @@ const ACCEPTS_MAX: usize = 32;
 /// Connections that are read from in a round.
 const READS_MAX: usize = 64;
 
+/// Connections of those whose TLS handshake is not over: each may cost 100 us, for which the media
+/// of the others waits.
+const HANDSHAKES_MAX: usize = 8;
+
 /// Connections that may wait for the control thread; what further ones say is dropped.
 const STALLED_MAX: usize = 1024;
 
 impl Session {
     /// Takes new connections in, as many as the round and the limits allow.
     pub(super) fn accept(&mut self, now: Duration) {
-        if self.paused.is_some_and(|until| now < until) || self.desk.gone_waiting() >= GONE_MAX {
+        if self.paused.is_some_and(|until| now < until) {
+            return;
+        }
+        if self.desk.gone_waiting() >= GONE_MAX {
+            self.paused = Some(now + STALL_RETRY);
             return;
         }
         self.paused = None;
@@ -133,8 +141,20 @@ impl Session {
 
     /// Gives connections that are ready their turns.
     pub(super) fn read_ready(&mut self, now: Duration) {
+        let mut handshakes = 0;
         for _ in 0..self.ready.len().min(READS_MAX) {
             let Some(key) = self.ready.pop_front() else { break };
+            if let Some(Member { carrier: Carrier::Stream(flow), .. }) = self.members.get(key)
+                && flow.takes.tls
+                && matches!(flow.phase, Phase::Sniff | Phase::Handshake)
+            {
+                if handshakes == HANDSHAKES_MAX {
+                    // it is in the queue still
+                    self.ready.push_back(key);
+                    continue;
+                }
+                handshakes += 1;
+            }
             if let Some(Member { carrier: Carrier::Stream(flow), .. }) = self.members.get(key) {
                 flow.queued = false;
                 if flow.phase == Phase::Spliced {

@@ -37,13 +37,15 @@ pub(crate) struct Wheel {
     slots: Vec<Vec<Entry>>,
     /// The tick that comes up next.
     next: u64,
+    /// The first tick whose slot has something.
+    soonest: u64,
     entries: usize,
 }
 
 impl Wheel {
     pub(crate) fn new(now: Duration) -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
-        Self { slots, next: tick(now) + 1, entries: 0 }
+        Self { slots, next: tick(now) + 1, soonest: u64::MAX, entries: 0 }
     }
 
     /// Sees to it that `key` is asked at `deadline`, or a tick later. Does nothing where an entry
@@ -59,6 +61,7 @@ impl Wheel {
             number: armed.number.wrapping_add(1),
         };
         self.slots[due as usize % SLOTS].push(Entry { key, number: armed.number });
+        self.soonest = self.soonest.min(due);
         self.entries += 1;
     }
 
@@ -73,15 +76,18 @@ impl Wheel {
         if self.entries == 0 {
             return None;
         }
-        let ahead = (0..SLOTS as u64)
-            .find(|ahead| !self.slots[(self.next + ahead) as usize % SLOTS].is_empty())?;
-        let due = TICK * u32::try_from(self.next + ahead).unwrap_or(u32::MAX);
+        let due = TICK * u32::try_from(self.soonest).unwrap_or(u32::MAX);
         Some(due.saturating_sub(now))
     }
 
     /// Moves what has come up by `now` into `due`, with the numbers of the entries.
     pub(crate) fn turn(&mut self, now: Duration, due: &mut Vec<(Key, u32)>) {
         let last = tick(now);
+        if last < self.soonest {
+            // nothing lies in between
+            self.next = self.next.max(last + 1);
+            return;
+        }
         // after a long sleep every slot comes up once
         let first = self.next.max((last + 1).saturating_sub(SLOTS as u64));
         for at in first..=last {
@@ -90,6 +96,9 @@ impl Wheel {
             due.extend(slot.drain(..).map(|entry| (entry.key, entry.number)));
         }
         self.next = self.next.max(last + 1);
+        let slots = self.next..self.next + SLOTS as u64;
+        let mut filled = slots.filter(|at| !self.slots[*at as usize % SLOTS].is_empty());
+        self.soonest = filled.next().unwrap_or(u64::MAX);
     }
 }
 

@@ -1,5 +1,5 @@
 //! A session thread under test, and clients that write and read plainly.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part")]
 
 pub use crate::rig::{PATIENCE, channel_data, stun};
 use crate::rig::{Rig, Told, config};
