@@ -66,18 +66,17 @@ impl Mobile {
         current: &Client,
         now: Duration,
     ) -> Worth {
-        let known = |client: &Client| client == from;
+        let here = current == from && !self.absent;
         if let Some(spent) = self.spent.filter(|spent| spent.count == count) {
             return match spent {
                 Spent { client, until, .. } if client == *from && now < until => Worth::Again,
                 // The client moved on before the answer found it.
-                Spent { superseded: false, .. } if known(current) => Worth::Nothing,
+                Spent { superseded: false, .. } if here => Worth::Nothing,
                 Spent { superseded: false, .. } => Worth::Moves,
                 Spent { .. } => Worth::Nothing,
             };
         }
-        let here =
-            (known(current) && !self.absent) || self.next.is_some_and(|next| next.0 == *from);
+        let here = here || self.is_next(from);
         if count == self.count && !here { Worth::Moves } else { Worth::Nothing }
     }
 

@@ -156,7 +156,9 @@ impl Server {
         let was_absent = std::mem::take(&mut mobile.absent);
         mobile.spent.iter_mut().for_each(|spent| spent.superseded = true);
         (allocation.client, allocation.origin) = next;
-        self.allocations.remove_client(&old.0, slot);
+        if old.0 != next.0 {
+            self.allocations.remove_client(&old.0, slot);
+        }
         self.prefixes.remove(&prefix_of(old.0.remote.ip()));
         self.prefixes.add(prefix_of(next.0.remote.ip()));
         self.stats.moves += 1;

@@ -5,10 +5,12 @@
 use turn::attribute::{AttributeType, Code};
 use turn::integrity::Hash;
 use turn::message::{Builder, Class, Message, Method, TransactionId};
-use turn::{ChannelNumber, Reason};
+use turn::{ChannelNumber, Client, Config, Reason};
 
 use crate::lab::{Lab, REALM, address, client, config};
 use crate::user::{Mode, User};
+
+mod extensions;
 
 const OUR_METHODS: [Method; 7] = [
     Method::BINDING,
@@ -42,13 +44,20 @@ struct Table {
 
 impl Table {
     fn new() -> Self {
-        let mut config = config();
+        Self::with(config(), client(1))
+    }
+
+    /// A client with an allocation: of TCP if there are such and it can have one.
+    fn with(mut config: Config, at: Client) -> Self {
+        let tcp = config.tcp_relay && at.transport.is_stream();
         let rate = turn::limits::Rate { per_second: 1_000_000, burst: 1_000_000 };
         config.limits.unauthenticated =
             turn::limits::Budget { source: rate, prefix: rate, total: rate };
         let mut lab = Lab::with(config);
-        let mut user = User::new("alice", client(1), Mode::Legacy);
-        user.allocate(&mut lab);
+        let mut user = User::new("alice", at, Mode::Legacy);
+        let protocol = if tcp { 6 } else { 17 };
+        let made = user.ask(&mut lab, Method::ALLOCATE, |b| _ = b.requested_transport(protocol));
+        assert_eq!(made.code(), 0);
         Self { lab, user, cases: 0 }
     }
 
