@@ -109,9 +109,9 @@ pub struct ServeArgs {
     /// File with a KID:BASE64 on each line; repeatable
     #[arg(long, value_name = "FILE")]
     pub oauth_key_file: Vec<String>,
-    /// Authorization server that clients without a token are told of
+    /// Name of this server, for which tokens are sealed
     #[arg(long, value_name = "NAME")]
-    pub oauth_server: Option<String>,
+    pub oauth_server_name: Option<String>,
     /// Secret that the nonces of a fleet are made of, 32 characters or more
     #[arg(long, value_name = "FILE")]
     pub nonce_key_file: Option<String>,
@@ -219,7 +219,7 @@ impl ServeArgs {
             ("auth-secret-file", self.auth_secret_file.clone()),
             ("oauth-key", self.oauth_key.clone()),
             ("oauth-key-file", self.oauth_key_file.clone()),
-            ("oauth-server", one(&self.oauth_server)),
+            ("oauth-server-name", one(&self.oauth_server_name)),
             ("nonce-key-file", one(&self.nonce_key_file)),
             ("nonce-rotation", one(&self.nonce_rotation)),
             ("peer-policy", one(&self.peer_policy)),

@@ -22,6 +22,7 @@ pub mod features;
 pub mod parse;
 #[cfg(test)]
 mod tests;
+mod third_party;
 pub mod transports;
 
 /// Lifetimes that allocations can have by default. A client refreshes a minute before the end, so
@@ -258,6 +259,9 @@ impl Reader<'_> {
             } else if let Err(wrong) = credentials.add_rest_secret(given.value.as_bytes()) {
                 self.problems.push(Problem::new(&given.source, wrong.to_string()));
             }
+        }
+        if let Some(third_party) = self.third_party() {
+            credentials.set_third_party(third_party);
         }
         (credentials, users.len(), secrets.len())
     }

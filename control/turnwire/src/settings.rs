@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     live("auth-secret-file", Shape::Paths, "\"/etc/turnwire/auth-secret\""),
     live("oauth-key", Shape::List, "\"KID:BASE64\""),
     live("oauth-key-file", Shape::Paths, "\"/etc/turnwire/oauth-keys\""),
-    key("oauth-server", Shape::Text, "\"auth.example.org\""),
+    live("oauth-server-name", Shape::Text, "\"turn.example.org\""),
     live("nonce-key-file", Shape::Path, "\"/etc/turnwire/nonce-key\""),
     key("nonce-rotation", Shape::Number, "86400"),
     live("peer-policy", Shape::Text, "\"public\""),

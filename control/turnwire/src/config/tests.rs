@@ -178,6 +178,43 @@ fn a_bad_flag_is_told_by_the_flags_name() {
 }
 
 #[test]
+fn settings_that_need_another_say_which() {
+    for (text, message) in [
+        ("cert = \"c.pem\"", ":1: cert: a certificate needs its private key: add --key FILE"),
+        ("key = \"k.pem\"", ":1: key: a private key needs its certificate: add --cert FILE"),
+        (
+            "tls-listen = \"127.0.0.1:1\"",
+            ":1: tls-listen: TLS needs a certificate: add --cert FILE and --key FILE",
+        ),
+        (
+            "cert = \"/nowhere/c.pem\"\nkey = \"k.pem\"",
+            ":1: cert: cannot read /nowhere/c.pem: No such file or directory (os error 2)",
+        ),
+        (
+            "redirect = true",
+            ":1: redirect: needs the server that clients are sent to: add --alternate-server \
+             ADDR:PORT",
+        ),
+        (
+            "alternate-server = [\"192.0.2.1:1\", \"192.0.2.2:1\"]",
+            ":1: alternate-server: 192.0.2.2:1 is the second of its family, after 192.0.2.1:1: \
+             one of each is taken",
+        ),
+        (
+            "oauth-server-name = \"a\"",
+            ":1: oauth-server-name: tokens need a key that opens them: add --oauth-key-file",
+        ),
+        (
+            "oauth-server-name = \"a\"\noauth-key = \"north:hunter2\"",
+            ":2: oauth-key: a key is written KID:BASE64, of 16 or 32 bytes",
+        ),
+    ] {
+        let problems = from_file(text).err().map(|problems| problems.to_string());
+        assert_eq!(problems, Some(format!("turnwire.toml{message}")), "{text}");
+    }
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_at_once() {
     let problems = from_file("listen = \"x\"\nrealm = \"\"\ncores = \"y\"\n").expect_err("bad");
     assert_eq!(problems.0.len(), 3);
@@ -232,6 +269,23 @@ max-allocations = 10_000
 max-channels = 20000
 user-quota = 16
 allocation-lifetime = 120
+no-tcp = true
+proxy-protocol-from = "10.9.0.0/24"
+oauth-key = "north:MDEyMzQ1Njc4OWFiY2RlZg=="
+oauth-server-name = "turn.example.org"
+nonce-rotation = 7200
+tcp-relay = true
+mobility = true
+nat-discovery = "192.0.2.8:3479"
+alternate-server = "192.0.2.9:3478"
+alternate-domain = "turn2.example.org"
+redirect = false
+software = "a relay"
+max-connections = 1000
+handshake-timeout = 5
+idle-timeout = 50
+max-tcp-peers = 100
+drain-timeout = 0
 admin = "off"
 log-format = "json"
 "#;
@@ -247,4 +301,10 @@ log-format = "json"
     assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
     assert!(config.admin.is_none());
     assert_eq!(config.log_format, LogFormat::Json);
+    let third_party = config.credentials.third_party().expect("a third party");
+    assert_eq!(third_party.server_name(), "turn.example.org");
+    let (transports, features) = (&config.transports, &config.features);
+    assert!(!transports.tcp && features.tcp_relay && features.mobility && !features.redirect);
+    assert_eq!((transports.limits.connections, transports.timers.idle.as_secs()), (1000, 50));
+    assert_eq!(features.software.as_deref(), Some("a relay"));
 }
