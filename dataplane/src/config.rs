@@ -145,8 +145,8 @@ pub struct Tuning {
 impl Default for Tuning {
     /// 4 MiB for a listener, which all clients share; 2 MiB for a relay port, which takes what comes
     /// while its worker is busy elsewhere: some 900 frames of a page each, as drivers account for
-    /// them. (One flow of such frames to a client went up to 134,000 a second without loss with
-    /// 512 KiB, and to 882,000 with 4 MiB.) Floods on many ports end at the kernel's `udp_mem`.
+    /// them. (One flow of such frames to a client went up to 101,000 a second without loss with
+    /// 512 KiB, and to 916,000 with 2 MiB.) Floods on many ports end at the kernel's `udp_mem`.
     /// Whole batches; any datagram there can be.
     fn default() -> Self {
         let sizes = |bytes| BufferSizes { receive: bytes, send: bytes };
