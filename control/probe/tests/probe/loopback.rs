@@ -1,0 +1,89 @@
+//! A server on loopback, no NAT: reach, relay, and what goes wrong.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::server::{Running, turnwire_arguments, turnwire_binary};
+
+/// Runs `turnwire probe`: exit status, JSON, what it said.
+fn probe(arguments: &[&str]) -> (bool, Value, String) {
+    let output =
+        Command::new(turnwire_binary()).args(["probe", "--json"]).args(arguments).output().unwrap();
+    let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.success(), json, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn relay(port: u16) -> Running {
+    let mut command = Command::new(turnwire_binary());
+    let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{}", port + 1));
+    command.args(turnwire_arguments(&listen, &other, "127.0.0.1"));
+    command.args(["--allow-peer=127.0.0.0/8", "--auth-secret=s3cret"]);
+    let running = Running::start(command);
+    crate::lab::wait_for(&[], &listen);
+    running
+}
+
+/// A port that nobody has, with the one above it.
+fn free_port() -> u16 {
+    loop {
+        let one = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = one.local_addr().unwrap().port();
+        if port < 60_000 && std::net::UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[test]
+fn a_server_is_reached_and_relays_by_udp_and_tcp() {
+    // given
+    let port = free_port();
+    let _relay = relay(port);
+    let server = format!("127.0.0.1:{port}");
+    // when
+    let (good, json, said) = probe(&["--server", &server, "--user", "u", "--password", "p"]);
+    // then
+    assert!(good, "{said}\n{json:#}");
+    for at in 0..2 {
+        assert!(json["reach"][at]["rtt_ms"].as_f64().unwrap() > 0.0);
+        assert_eq!(json["reach"][at]["local"], json["reach"][at]["mapped"]);
+        assert_eq!(
+            (&json["relay"][at]["sent"], &json["relay"][at]["received"]),
+            (&Value::from(20), &Value::from(20))
+        );
+    }
+    assert_eq!(json["nat"]["mapping"], "none");
+    assert_eq!(json["nat"]["filtering"], "endpoint-independent");
+    assert_eq!(json["nat"]["by_rfc5780"], true);
+}
+
+#[test]
+fn a_secret_makes_credentials() {
+    let port = free_port();
+    let _relay = relay(port);
+    let server = format!("127.0.0.1:{port}");
+    let (good, json, said) =
+        probe(&["--server", &server, "--auth-secret", "s3cret", "--transport", "udp"]);
+    assert!(good, "{said}\n{json:#}");
+    assert_eq!(json["relay"][0]["received"], 20);
+}
+
+#[test]
+fn what_does_not_work_is_said_with_its_code_and_the_status_is_not_0() {
+    let port = free_port();
+    let _relay = relay(port);
+    let server = format!("127.0.0.1:{port}");
+    let wrong = ["--server", &server, "--user", "u", "--password", "wrong", "--transport", "udp"];
+    let (good, json, _) = probe(&wrong);
+    assert!(!good);
+    assert!(json["relay"][0]["error"].as_str().unwrap().contains("401"), "{json:#}");
+
+    let (good, json, _) = probe(&["--server", "127.0.0.1:1", "--transport", "tcp"]);
+    assert!(!good);
+    assert!(json["reach"][0]["error"].as_str().unwrap().contains("refused"), "{json:#}");
+
+    let (good, _, said) = probe(&["--server", "no-such-host.invalid"]);
+    assert!(!good);
+    assert!(said.contains("no-such-host.invalid"), "{said}");
+}
