@@ -15,7 +15,7 @@ use kit::*;
 use rig::Rig;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,8 @@ fn hold() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-struct Crowd(Child);
+/// The process, and its output: closed early, it would fail to write its last line.
+struct Crowd(Child, BufReader<ChildStdout>);
 
 impl Crowd {
     fn gather(kind: &str, server: SocketAddr, count: usize) -> Self {
@@ -70,10 +71,10 @@ impl Crowd {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let holding = lines.map_while(Result::ok).any(|line| line.starts_with("holding"));
-        assert!(holding, "the crowd did not gather");
-        Self(child)
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = output.by_ref().lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.starts_with("holding")), "the crowd did not gather");
+        Self(child, output)
     }
 }
 
@@ -81,6 +82,7 @@ impl Drop for Crowd {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         // it may have ended before
+        let _ = self.1.read_to_end(&mut Vec::new());
         let _ = self.0.wait();
     }
 }

@@ -60,7 +60,7 @@ fn round(rig: &mut rig::Rig, stream: &mut TcpStream, peer: &UdpSocket, relay: So
     let frame = channel_data(0x4000, &[7; 160], 0);
     stream.write_all(&frame.repeat(8)).unwrap();
     (0..8).for_each(|_| assert_eq!(receive(peer).0.len(), 160));
-    (0..8).for_each(|_| drop(peer.send_to(&[8; 158], relay).unwrap()));
+    (0..8).for_each(|_| assert_eq!(peer.send_to(&[8; 158], relay).unwrap(), 158));
     assert_eq!(read(stream, 8 * 164).len(), 8 * 164);
     stream.write_all(&[&frame[..], &frame[..50]].concat()).unwrap();
     assert_eq!(receive(peer).0.len(), 160);

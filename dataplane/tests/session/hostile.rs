@@ -161,7 +161,9 @@ fn messages_get_past_a_queue_that_is_full_of_datagrams() {
     let client = introduce(&mut rig, &mut stream);
     let route = rig.bind_channel(client, 0x4000, peer.local_addr().unwrap());
     while rig.session().queue_drops == 0 {
-        (0..32).for_each(|_| drop(peer.send_to(&[7; 1200], route.relay).unwrap()));
+        for _ in 0..32 {
+            peer.send_to(&[7; 1200], route.relay).unwrap();
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     rig.plane.to_client(SESSION, client, &stun(0));
@@ -185,7 +187,9 @@ fn limits_of_connections_refuse_by_name_and_what_ends_makes_room() {
         sessions.limits.connections_per_thread = 100;
     });
     let mut streams: Vec<_> = (0..3).map(|_| connect(rig.tcp())).collect();
-    streams.iter_mut().for_each(|stream| drop(introduce(&mut rig, stream)));
+    for stream in &mut streams {
+        introduce(&mut rig, stream);
+    }
     assert_closed_without_a_byte(&mut connect(rig.tcp()));
     rig.until_ended(Ending::SourceFull, 1);
     drop(streams.pop());

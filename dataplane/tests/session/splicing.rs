@@ -79,7 +79,9 @@ fn ten_megabytes_go_each_way_at_once_and_each_end_is_carried_over() {
     stream.read_to_end(&mut got).unwrap();
     assert!(got == to_client, "{} bytes to the client", got.len());
     assert!(reader.join().unwrap() == to_peer, "to the peer");
-    writers.map(|writer| writer.join().unwrap());
+    for writer in writers {
+        writer.join().unwrap();
+    }
     rig.until_ended(Ending::SpliceDone, 1);
     assert_eq!(rig.told(1, PATIENCE), [Told::Gone { worker: SESSION, client }]);
     let session = rig.session();
