@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::probe::ProbeArgs;
 use crate::settings::{Settings, Source, find_key};
 
 const SECRETS_HELP: &str = "\
@@ -48,6 +49,8 @@ pub enum Command {
     },
     /// Make time-limited credentials and print them with an iceServers block
     Credentials(CredentialsArgs),
+    /// Ask a server, and say what it and the NATs on the way do
+    Probe(ProbeArgs),
 }
 
 /// The flags of `turnwire serve`. Each but `--config` is a key of the file too.

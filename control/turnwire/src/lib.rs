@@ -22,6 +22,7 @@ pub mod listening;
 pub mod log;
 pub mod nonce_keys;
 pub mod plan;
+pub mod probe;
 pub mod random;
 pub mod reload;
 pub mod serve;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use turnwire::cli::{Cli, Command};
 use turnwire::host::Host;
-use turnwire::{clock, commands, serve};
+use turnwire::{clock, commands, probe, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             print!("{}", commands::credentials(&args, &variable, clock::unix(), &host)?);
             Ok(())
         }),
+        Command::Probe(args) => probe::run(&args, clock::unix()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
