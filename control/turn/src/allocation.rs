@@ -66,6 +66,7 @@ pub(crate) struct Allocation {
     /// The ADDRESS-ERROR-CODE that was answered with, for a retransmission.
     pub(crate) address_error: Option<(Family, Code)>,
     /// A TCP allocation's connections to peers; `None` for UDP (RFC 6062).
+    #[allow(clippy::box_collection, reason = "8 bytes, not 24, of each allocation, mostly UDP")]
     pub(crate) tcp: Option<Box<Vec<Connection>>>,
     /// Tickets, if its client asked for mobility (RFC 8016).
     pub(crate) mobile: Option<Box<Mobile>>,

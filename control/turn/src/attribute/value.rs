@@ -94,7 +94,7 @@ impl ChangeRequest {
     }
 
     pub(crate) fn encode(self) -> [u8; 4] {
-        [0, 0, 0, Self::IP * u8::from(self.ip) | Self::PORT * u8::from(self.port)]
+        [0, 0, 0, (Self::IP * u8::from(self.ip)) | (Self::PORT * u8::from(self.port))]
     }
 }
 
