@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Every kind of work has a budget per round, every queue a limit, every wait a timer. The UDP
-//! sockets are a [`SocketLink`](crate::link::socket::SocketLink) of their own whose poller is waited for inside this thread's.
+//! sockets are a [`SocketLink`](crate::link::socket::SocketLink) of their own, whose poller is
+//! waited for inside this thread's.
 
 mod association;
 mod commands;
