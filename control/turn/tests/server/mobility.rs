@@ -219,6 +219,18 @@ fn an_allocation_with_a_ticket_outlives_its_connection() {
 }
 
 #[test]
+fn a_client_may_come_back_by_the_five_tuple_that_it_left() {
+    let mut lab = with_mobility();
+    let (mut user, relay, first) = mobile(&mut lab, over(Transport::Tls, client(1)));
+    gone(&mut lab, user.client);
+    ticket(&shift(&mut lab, &mut user, &first));
+    assert_eq!(reached(&mut lab, relay), Some(user.client));
+    assert!(relays_from(&mut lab, user.client));
+    assert_eq!(user.refresh(&mut lab, 0).code(), 0);
+    assert!(lab.server.holds_nothing());
+}
+
+#[test]
 fn the_end_of_the_old_connection_is_the_beginning_of_the_new() {
     let mut lab = with_mobility();
     let (user, relay, first) = mobile(&mut lab, over(Transport::Tls, client(1)));

@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use turn::attribute::Family;
 use turn::message::{Builder, Class, Message, Method};
-use turn::{ChannelNumber, Config, Input, Seeded};
+use turn::{
+    ChannelNumber, Client, Config, ConnectRefusal, Icmp, Input, Origin, PeerConnection, Reason,
+    Seeded, Server, Transport,
+};
 
-use crate::lab::{Lab, address, client, client_v6, code, config, ip};
+use crate::lab::{Lab, address, client, client_v6, code, config, credentials, ip, over};
 use crate::user::{Mode, User};
+use crate::wire::{Event, Wire};
 
+mod extensions;
 mod reference;
 
-use reference::{Model, Op};
+use reference::{CONNECTIONS_MAX, Model, Op};
 
-const STEPS: usize = 20_000;
-const KINDS: usize = 26;
+const STEPS: usize = 100_000;
+const KINDS: usize = 36;
 
 /// A request as it was sent, to be sent again.
 #[derive(Clone)]
@@ -37,6 +42,11 @@ struct Run {
     rotations: u32,
     /// When each nonce was issued: after how many rotations of the key, and at what time.
     nonces: BTreeMap<Vec<u8>, (u32, Duration)>,
+    /// CONNECTION-IDs, good and bad.
+    publics: Vec<u32>,
+    /// Of data connections: each has its own port.
+    last_port: u16,
+    crashes: u64,
     /// How often each kind of step was taken, and each code was seen.
     kinds: [u32; KINDS],
     codes: BTreeMap<u16, u32>,
@@ -44,15 +54,13 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut config = Config { ports: 50_000..=50_199, ..config() };
-        // Strangers have no budget to run out of here.
-        let rate = turn::limits::Rate { per_second: 1_000_000, burst: 1_000_000 };
-        config.limits.unauthenticated =
-            turn::limits::Budget { source: rate, prefix: rate, total: rate };
+        let config = model_config();
         let mut users: Vec<User> = Vec::new();
         for n in 0..10 {
             let (name, mode) = [("alice", Mode::Legacy), ("bob", Mode::Modern)][usize::from(n % 2)];
-            users.push(User::new(name, if n < 8 { client(n) } else { client_v6(n) }, mode));
+            let at = if n < 8 { client(n) } else { client_v6(n) };
+            let transport = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Dtls];
+            users.push(User::new(name, over(transport[usize::from(n) / 2 % 4], at), mode));
         }
         let model = Model {
             own: [ip(crate::lab::RELAY_V4), ip(crate::lab::RELAY_V6)].into(),
@@ -67,6 +75,9 @@ impl Run {
             sent: Vec::new(),
             tokens: Vec::new(),
             rotations: 0,
+            publics: vec![7],
+            last_port: 10_000,
+            crashes: 0,
             nonces: BTreeMap::new(),
             kinds: [0; KINDS],
             codes: BTreeMap::new(),
@@ -99,13 +110,13 @@ impl Run {
 
     fn op(&mut self, kind: usize) -> Op {
         match kind {
-            0 => Op::Allocate { v4: true, v6: false, pair: false, token: None },
-            1 => Op::Allocate { v4: false, v6: true, pair: false, token: None },
-            2 => Op::Allocate { v4: true, v6: true, pair: false, token: None },
-            3 => Op::Allocate { v4: true, v6: false, pair: true, token: None },
+            0 => self.allocate(true, false, false, None),
+            1 => self.allocate(false, true, false, None),
+            2 => self.allocate(true, true, false, None),
+            3 => self.allocate(true, false, true, None),
             4 => {
                 let token = self.tokens.pop().unwrap_or([9; 8]);
-                Op::Allocate { v4: true, v6: false, pair: false, token: Some(token) }
+                self.allocate(true, false, false, Some(token))
             }
             5 => Op::Refresh { family: None, secs: [1, 700, 3600, 9999][self.random.below(4)] },
             6 => {
@@ -122,6 +133,11 @@ impl Run {
                 Op::Bind(0x4000 + self.random.below(6) as u16, peer)
             }
         }
+    }
+
+    fn allocate(&mut self, v4: bool, v6: bool, pair: bool, token: Option<[u8; 8]>) -> Op {
+        let mobile = self.random.below(2) == 0;
+        Op::Allocate { v4, v6, pair, token, mobile, tcp: false }
     }
 
     /// Signs and sends an operation; a stale nonce is renewed as clients do.
@@ -163,7 +179,9 @@ impl Run {
         *self.codes.entry(answer.code()).or_default() += 1;
         if answer.code() == 438 {
             let (rotations, at) = self.nonces[&user.nonce];
-            let old = self.lab.now.unix - at >= Duration::from_secs(3599);
+            // Too old, or from the future, as the wall clock says.
+            let old = self.lab.now.unix.saturating_sub(at) >= Duration::from_secs(3599)
+                || at.saturating_sub(self.lab.now.unix) >= Duration::from_secs(59);
             assert!(old || self.rotations > rotations + 1, "a good nonce is refused");
             return answer.bytes;
         }
@@ -173,15 +191,29 @@ impl Run {
             "{op:?}\n{:#?}",
             self.model.allocations.get(&user.client)
         );
+        if !matches!(op, Op::Allocate { .. } | Op::Move { .. })
+            && self.model.find(&user.client).is_some_and(|found| found.user == user.name)
+        {
+            self.model.arrive(user.client);
+        }
         if predicted == 0 {
             let message = answer.message();
             let relays: Vec<_> = message.xor_relayed_addresses().map(Result::unwrap).collect();
             let token = message.reservation_token().unwrap();
-            if let (Some(token), false) = (token, self.model.allocations.contains_key(&user.client))
-            {
+            let ticket = message.mobility_ticket();
+            if let Op::Move { ticket: shown, secs } = op {
+                self.model.shift(user.client, shown, *secs, ticket);
+                return answer.bytes;
+            }
+            if let (Some(token), false) = (token, self.model.find(&user.client).is_some()) {
                 self.tokens.push(token);
             }
             self.model.apply(user.client, &user.name, id, op, &relays, token);
+            let mobile = self.model.find(&user.client).and_then(|found| found.mobile.as_ref());
+            if let (Some(ticket), Some(mobile)) = (ticket, mobile) {
+                let said = (mobile.id, mobile.count);
+                self.model.tickets.insert(ticket.to_vec(), said);
+            }
         }
         answer.bytes
     }
@@ -207,11 +239,13 @@ impl Run {
             14 => {
                 let peer = self.peer();
                 let sent = self.lab.send(user.client, peer, b"data").map(|(relay, _)| relay);
+                self.model.arrive(user.client);
                 assert_eq!(sent, self.model.send(user.client, peer), "Send to {peer}");
             }
             15 => {
                 let number = 0x4000 + self.random.below(7) as u16;
                 let sent = self.lab.channel_data(user.client, number, b"data");
+                self.model.arrive(user.client);
                 assert_eq!(sent, self.model.channel_data(user.client, number), "ChannelData");
             }
             16 => self.datagram_from_peer(),
@@ -251,11 +285,14 @@ impl Run {
                 let binding = self.lab.plain(Class::Request, Method::BINDING, |_| {});
                 assert_eq!(code(&self.lab.answer(user.client, &binding).unwrap()), None);
                 if bytes.first().is_none_or(|first| *first >= 0x50) {
-                    assert!(self.lab.input(user.client, &bytes).is_empty());
+                    let events = self.lab.input(user.client, &bytes);
+                    let stream = user.client.transport.is_stream();
+                    let hung_up = |e: &Event| stream && matches!(e, Event::CloseClient(_));
+                    assert!(events.iter().all(hung_up), "{events:?}");
                 }
             }
             // A host without descriptors, or with full tables.
-            _ => {
+            25 => {
                 self.lab.wire.exhausted = self.random.below(2) == 0;
                 self.lab.wire.routes_max = (self.random.below(2) == 0).then_some(0);
                 let op_kind = [0, 1, 10][self.random.below(3)];
@@ -263,7 +300,9 @@ impl Run {
                 self.ask(user, op);
                 self.lab.wire.exhausted = false;
                 self.lab.wire.routes_max = None;
+                (self.model.no_ports, self.model.no_routes) = (false, false);
             }
+            _ => self.extension(kind, user),
         }
         self.compare();
     }
@@ -330,9 +369,25 @@ impl Run {
             self.lab.wire.ports.keys().copied().collect::<Vec<_>>(),
             self.model.relays().into_iter().collect::<Vec<_>>()
         );
-        let legs = || self.model.allocations.values().flat_map(|a| a.legs.values());
+        assert_eq!(
+            self.lab.wire.listeners.keys().copied().collect::<Vec<_>>(),
+            self.model.listeners().into_iter().collect::<Vec<_>>()
+        );
+        let connections = || {
+            let tcp = self.model.everybody().flat_map(|a| &a.tcp);
+            tcp.flat_map(|tcp| tcp.iter())
+        };
+        let waiting: Vec<u32> = self.lab.wire.connections.keys().map(|id| id.0).collect();
+        let mut wanted: Vec<u32> =
+            connections().filter(|(_, c)| c.data.is_none()).map(|(id, _)| *id).collect();
+        wanted.sort_unstable();
+        assert_eq!(waiting, wanted);
+        let spliced = connections().filter_map(|(id, c)| Some((c.data?, PeerConnection(*id))));
+        assert_eq!(self.lab.wire.spliced, spliced.collect::<BTreeMap<_, _>>());
+        let legs = || self.model.everybody().flat_map(|a| a.legs.values());
         let stats = self.lab.server.stats();
-        assert_eq!(stats.allocations, self.model.allocations.len());
+        assert_eq!(stats.connections, connections().count());
+        assert_eq!(stats.allocations, self.model.everybody().count());
         assert_eq!(stats.relayed_addresses, legs().count());
         assert_eq!(stats.channels, legs().map(|leg| leg.channels.len()).sum::<usize>());
         assert_eq!(stats.permissions, legs().map(|leg| leg.permissions.len()).sum::<usize>());
@@ -340,13 +395,34 @@ impl Run {
     }
 }
 
+/// Room for everything but what the model counts.
+fn model_config() -> Config {
+    let mut config = Config { ports: 50_000..=50_199, mobility: true, tcp_relay: true, ..config() };
+    // Strangers have no budget to run out of here.
+    let rate = turn::limits::Rate { per_second: 1_000_000, burst: 1_000_000 };
+    config.limits.unauthenticated =
+        turn::limits::Budget { source: rate, prefix: rate, total: rate };
+    config.limits.connections_per_allocation = CONNECTIONS_MAX;
+    config
+}
+
 fn sign(lab: &mut Lab, user: &User, op: &Op) -> Vec<u8> {
     let id = lab.transaction();
     let family = |v6| if v6 { Family::V6 } else { Family::V4 };
     match op {
-        Op::Allocate { v4, v6, pair, token } => {
+        Op::Move { ticket, secs } => user.sign(id, Method::REFRESH, |b| {
+            b.lifetime_secs(*secs).mobility_ticket(ticket);
+        }),
+        Op::Connect(peer) => user.sign(id, Method::CONNECT, |b| _ = b.xor_peer_address(*peer)),
+        Op::ConnectionBind(public) => {
+            user.sign(id, Method::CONNECTION_BIND, |b| _ = b.connection_id(*public))
+        }
+        Op::Allocate { v4, v6, pair, token, mobile, tcp } => {
             user.sign(id, Method::ALLOCATE, |b: &mut Builder<'_>| {
-                b.requested_transport(17);
+                b.requested_transport(if *tcp { 6 } else { 17 });
+                if *mobile {
+                    b.mobility_ticket(&[]);
+                }
                 match (token, v4, v6) {
                     (Some(token), _, _) => _ = b.reservation_token(token),
                     (None, true, true) => _ = b.additional_address_family(Family::V6),
@@ -385,9 +461,12 @@ fn random_operations_agree_with_the_model() {
     }
     println!("codes {:?}, kinds {:?}", run.codes, run.kinds);
     assert!(run.kinds.iter().all(|&count| count > 0) || steps < STEPS);
-    for code in [0, 400, 403, 437, 438, 441, 443, 508] {
+    for code in [0, 400, 403, 437, 438, 441, 443, 446, 447, 486, 508] {
         assert!(steps < STEPS || run.codes.contains_key(&code), "no {code} was ever seen");
     }
+    let stats = run.lab.server.stats();
+    println!("{} crashes; since the last: {} moves", run.crashes, stats.moves);
+    // What is spliced ends with its allocation, and what is absent with its lifetime.
     run.lab.pass_secs(4000);
     assert!(run.lab.server.holds_nothing());
 }
