@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use turnwire_tests::client::receive;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::process::Process;
-use turnwire_tests::relay::{Direction, PASSWORD, RelayUnderTest, Tier, USER};
+use turnwire_tests::relay::{Direction, Launch, PASSWORD, RelayUnderTest, Tier, USER};
 use turnwire_tests::wait::{self, Deadline, SOON};
 
 use crate::setup::installed;
@@ -15,6 +15,8 @@ use crate::setup::installed;
 const PEER_PORT: u16 = 3480;
 const MESSAGES: u64 = 200;
 const CLIENTS: u64 = 2;
+/// Bytes of a message.
+const LENGTH: u64 = 171;
 const PRELOADED: &str = "installed/uclient/channels.so";
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -38,6 +40,10 @@ enum Carried {
     Indication,
     /// ChannelData, between two clients of the relay.
     RelayToRelay,
+    /// ChannelData, by a session thread.
+    Session,
+    /// Bytes of two joined TCP connections (RFC 6062).
+    Spliced,
 }
 
 const MODES: [Mode; 9] = [
@@ -106,6 +112,62 @@ const MODES: [Mode; 9] = [
     },
 ];
 
+/// What goes over a connection, or wants an extension; the relay has all of them on.
+const STREAMS: [Mode; 6] = [
+    Mode {
+        name: "TCP",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-t", "-c", "-X"],
+        carried: Carried::Session,
+    },
+    Mode {
+        name: "TCP over IPv6",
+        outer: Family::V6,
+        inner: Family::V6,
+        flags: &["-t", "-c", "-x"],
+        carried: Carried::Session,
+    },
+    Mode {
+        name: "Send over TCP",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-t", "-c", "-X", "-s"],
+        carried: Carried::Indication,
+    },
+    Mode {
+        name: "TCP relaying",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-T", "-X"],
+        carried: Carried::Spliced,
+    },
+    Mode {
+        name: "DONT-FRAGMENT",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X", "-g"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "mobility",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-c", "-X", "-M"],
+        carried: Carried::Channel,
+    },
+];
+
+#[test]
+fn uclient_and_the_oracle_lose_nothing_over_streams_and_with_extensions() {
+    every(&STREAMS, Topology::TwoArmed, Tier::Oracle);
+}
+
+#[test]
+fn uclient_loses_nothing_over_streams_and_with_extensions() {
+    every(&STREAMS, Topology::TwoArmed, Tier::Native);
+}
+
 #[test]
 fn uclient_and_the_oracle_lose_nothing() {
     all_modes(Topology::TwoArmed, Tier::Oracle);
@@ -133,8 +195,12 @@ fn uclient_loses_nothing_by_sockets() {
 
 /// All modes at once, each against a relay of its own: they wait most of the time.
 fn all_modes(topology: Topology, tier: Tier) {
+    every(&MODES, topology, tier);
+}
+
+fn every(modes: &'static [Mode], topology: Topology, tier: Tier) {
     std::thread::scope(|scope| {
-        for mode in &MODES {
+        for mode in modes {
             scope.spawn(move || {
                 in_lab(topology, |lab| {
                     run(lab, tier, mode).with_context(|| format!("{}, {tier:?}", mode.name))
@@ -145,7 +211,11 @@ fn all_modes(topology: Topology, tier: Tier) {
 }
 
 fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
-    let relay = RelayUnderTest::start(lab, tier)?;
+    let options: &[&str] = match tier {
+        Tier::Oracle => &["--mobility"],
+        _ => &["--mobility", "--tcp-relay"],
+    };
+    let relay = RelayUnderTest::launch(lab, &Launch { options, ..Launch::of(tier) })?;
     let peer = SocketAddr::new(mode.inner.peer(), PEER_PORT);
     let _echo = echo(lab, peer)?;
     let mut client = uclient(lab, mode, peer.ip())?;
@@ -212,6 +282,14 @@ fn carried_by_the_tier(relay: &RelayUnderTest, carried: Carried) -> Result<()> {
                 let both: u64 =
                     Direction::ALL.iter().map(|way| relay.forwarded(*way)).sum::<Result<_>>()?;
                 ensure!(both >= most, "{told}, of {messages}");
+            }
+            Carried::Session => {
+                let by_session = relay.forwarded_by("session", direction)?;
+                ensure!(by_session >= messages, "{told}, {by_session} by session threads");
+            }
+            Carried::Spliced => {
+                let bytes = relay.metrics()?.sum("turnwire_tcp_relayed_bytes_total", &[]);
+                ensure!(bytes >= 2 * messages * LENGTH, "{bytes} bytes of joined connections");
             }
             Carried::Indication => {}
         }

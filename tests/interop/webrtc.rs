@@ -184,7 +184,8 @@ fn echoes(lab: &Lab, relay: &RelayUnderTest, stack: Stack, access: Access) -> Re
     let after = carried(relay, access)?;
     for (way, (before, after)) in Direction::ALL.iter().zip(before.iter().zip(after)) {
         let more = after - before;
-        ensure!(relay.tier() == Tier::Oracle || more >= MESSAGES, "{way:?}: {more} packets");
+        let all = relay.tier() == Tier::Oracle || more >= MESSAGES;
+        ensure!(all, "{way:?}: {more} packets\n{}", relay.metrics()?.counted());
     }
     Ok(())
 }

@@ -21,6 +21,12 @@ impl Metrics {
         Ok(Self(get(lab, admin, "/metrics")?))
     }
 
+    /// Every sample that is not zero, for a failure's message.
+    pub fn counted(&self) -> String {
+        let samples = self.0.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        samples.collect::<Vec<&str>>().join("\n")
+    }
+
     /// The sum of all samples of `name` that carry every one of `labels`; zero if there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let wanted: Vec<String> =

@@ -86,7 +86,7 @@ pub struct Launch<'a> {
     pub tier: Tier,
     /// Turnwire's `--xdp-mode`.
     pub mode: &'a str,
-    /// Further options of turnwire.
+    /// Further options of turnwire, or of coturn.
     pub options: &'a [&'a str],
     /// setpriv(1) and its arguments, to run with less privilege; empty to run as root.
     pub setpriv: &'a [&'a str],
@@ -275,6 +275,7 @@ fn coturn(lab: &Lab, launch: &Launch) -> Command {
         Some((cert, key)) => command.arg("--cert").arg(cert).arg("--pkey").arg(key),
         None => command.args(["--no-tls", "--no-dtls"]),
     };
+    command.args(launch.options);
     command.args(["--realm", REALM, "--user", &format!("{USER}:{PASSWORD}")]);
     command.args(["--log-file", "stdout", "--pidfile"]).arg(lab.scratch().join("turnserver.pid"));
     command.arg("--userdb").arg(lab.scratch().join("turnserver.db"));

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -200,6 +201,68 @@ fn a_certificate_that_does_not_fit_its_key_keeps_the_old_one_and_names_the_files
     let (status, text) = post(&relay, "/reload", "");
     assert_eq!(status, 200);
     assert!(text.ends_with("restart: cert, key, tls-listen\n"), "{text}");
+}
+
+/// A TLS client by openssl(1), which passes on what it is told.
+fn tls_client(address: &str) -> Child {
+    Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl(1) runs")
+}
+
+/// Sends a Binding request, and waits for its success response.
+fn binds(client: &mut Child) {
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend([7; 12]);
+    client.stdin.as_mut().expect("piped").write_all(&request).expect("written");
+    let mut answer = [0; 32];
+    client.stdout.as_mut().expect("piped").read_exact(&mut answer).expect("an answer");
+    assert_eq!(answer[..4], [1, 1, 0, 12], "Binding success with an IPv4 address");
+}
+
+/// The subject of the certificate that a new client is shown.
+fn shown(address: &str) -> String {
+    let output = Command::new("openssl")
+        .args(["s_client", "-connect", address])
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl(1) runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find(|line| line.starts_with("subject=")).expect("a subject").to_owned()
+}
+
+#[test]
+fn a_new_certificate_is_for_new_clients_and_who_is_connected_goes_on() {
+    // given a TLS client
+    let folder = Folder::new("reload-tls");
+    let (cert, key) = certificate::make(&folder.0, "one");
+    let config = folder.write(
+        "turnwire.toml",
+        "user = \"alice:wonderland\"\ncert = \"one.cert\"\nkey = \"one.key\"\n\
+         tls-listen = \"127.0.0.1:0\"\n",
+    );
+    let relay = relay(&config);
+    let log = relay.log_text();
+    let line = log.lines().find(|line| line.contains("\"transport\":\"tls\"")).expect("a listener");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let address = line["address"].as_str().expect("an address").to_owned();
+    let mut old = tls_client(&address);
+    binds(&mut old);
+    assert!(shown(&address).ends_with("one"));
+    // when
+    let (other_cert, other_key) = certificate::make(&folder.0, "two");
+    fs::copy(other_cert, cert).expect("copied");
+    fs::copy(other_key, key).expect("copied");
+    assert_eq!(post(&relay, "/reload", "").0, 200);
+    // then
+    eventually(|| shown(&address).ends_with("two"));
+    binds(&mut old);
+    old.kill().expect("a child of ours");
+    old.wait().expect("ended");
 }
 
 #[test]
