@@ -24,12 +24,19 @@ fn relay(port: u16) -> Running {
     running
 }
 
-/// A port that nobody has, with the one above it.
+/// One relay at a time: they share relay ports, and free ports stay free.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A port that nobody has, with the one above it, below the relay ports.
 fn free_port() -> u16 {
     loop {
         let one = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = one.local_addr().unwrap().port();
-        if port < 60_000 && std::net::UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
+        if port < 50_000 && std::net::UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
             return port;
         }
     }
@@ -38,6 +45,7 @@ fn free_port() -> u16 {
 #[test]
 fn a_server_is_reached_and_relays_by_udp_and_tcp() {
     // given
+    let _alone = alone();
     let port = free_port();
     let _relay = relay(port);
     let server = format!("127.0.0.1:{port}");
@@ -60,6 +68,7 @@ fn a_server_is_reached_and_relays_by_udp_and_tcp() {
 
 #[test]
 fn a_secret_makes_credentials() {
+    let _alone = alone();
     let port = free_port();
     let _relay = relay(port);
     let server = format!("127.0.0.1:{port}");
@@ -71,6 +80,7 @@ fn a_secret_makes_credentials() {
 
 #[test]
 fn what_does_not_work_is_said_with_its_code_and_the_status_is_not_0() {
+    let _alone = alone();
     let port = free_port();
     let _relay = relay(port);
     let server = format!("127.0.0.1:{port}");

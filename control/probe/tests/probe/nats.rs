@@ -41,8 +41,8 @@ fn learnt(let_in: &str) -> String {
         }}
         chain learn {{
             type filter hook postrouting priority 150;
-            oifname wan ip protocol udp update @inside {{
-                udp sport timeout 300s : ct original ip saddr . ct original proto-src }}
+            oifname wan ip protocol udp update @inside {{ udp sport timeout 300s : \
+ct original ip saddr . ct original proto-src }}
             oifname wan ip protocol udp update @seen {{ udp sport . ip daddr timeout 300s }}
         }}
         chain pre {{
