@@ -21,7 +21,7 @@ pub(crate) use letter::{ELSEWHERE, Letter, LetterKind, LetterReader, LetterWrite
 
 use crate::route::{Client, PortId, Route};
 use crate::session::Identity;
-use crate::stats::PathCounters;
+use crate::stats::{PathCounters, RingFill};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpStream};
@@ -79,6 +79,8 @@ pub(crate) struct ControlEnd<P> {
     bell: Arc<Bell>,
     /// Letters put in so far.
     sent: u64,
+    /// What waits in `events` and in `letters`.
+    fills: [RingFill; 2],
     /// Something was put in since the bell was last rung.
     pending: bool,
 }
@@ -124,6 +126,7 @@ pub(crate) fn mailbox<P>(
         returned,
         bell,
         sent: 0,
+        fills: [RingFill::default(); 2],
         pending: false,
     };
     (control, worker)
@@ -163,7 +166,21 @@ impl<P> ControlEnd<P> {
         let sent = self.letters.push(letter, bytes, 0);
         self.sent += u64::from(sent);
         self.pending |= sent;
+        self.fills[1].see(self.letters.waiting());
         sent
+    }
+
+    /// Sees how full the ring to the control thread is.
+    pub(crate) fn look(&mut self) {
+        self.fills[0].see(self.events.waiting());
+    }
+
+    /// How full the rings are: to the control thread, and to the worker.
+    pub(crate) fn fills(&self) -> [RingFill; 2] {
+        let [mut events, mut letters] = self.fills;
+        (events.waiting, events.size) = (self.events.waiting(), self.letters.size());
+        (letters.waiting, letters.size) = (self.letters.waiting(), self.letters.size());
+        [events, letters]
     }
 
     /// Letters put into the worker's ring so far.
@@ -278,6 +295,33 @@ mod tests {
             control.flush();
         }
         assert!(seen.into_iter().eq(0..many) && !control.is_behind());
+    }
+
+    #[test]
+    fn how_full_a_ring_is_and_was_is_told() {
+        // given
+        let (mut control, mut worker) = ends();
+        let local = SocketAddr::from(([127, 0, 0, 1], 1));
+        let letter = Letter {
+            kind: LetterKind::Client,
+            dont_fragment: false,
+            transport: crate::Transport::Udp,
+            slot: 0,
+            generation: 0,
+            remote: local,
+            local,
+        };
+        // when three letters go each way, and all of the worker's are taken
+        for _ in 0..3 {
+            assert!(control.send(&letter, &[0; 32]) && worker.report(&letter, &[0; 32], 0));
+        }
+        control.look();
+        while control.events.take(|_, _| {}).is_some() {}
+        // then
+        let [events, letters] = control.fills();
+        assert_eq!((events.waiting, events.peak), (0, 300));
+        assert_eq!((letters.waiting, letters.peak), (300, 300));
+        assert!(events.size == letters.size && events.size >= 1 << 16);
     }
 
     #[test]

@@ -260,6 +260,7 @@ impl Dataplane {
     pub fn poll(&mut self, budget: usize, on_event: &mut dyn FnMut(Event<'_>)) -> usize {
         self.control.hear();
         self.collect();
+        self.workers.iter_mut().for_each(|worker| worker.mail.look());
         let (mut handed, mut idle) = (0, 0);
         while handed < budget && idle < self.workers.len() {
             let worker = self.turn % self.workers.len();
@@ -286,6 +287,7 @@ impl Dataplane {
         let workers = self.workers.iter().map(|worker| {
             let mut snapshot = worker.counters.snapshot();
             snapshot.running = worker.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+            [snapshot.to_control, snapshot.to_worker] = worker.mail.fills();
             snapshot
         });
         let sessions = self.workers.iter().enumerate().filter_map(|(number, handle)| {

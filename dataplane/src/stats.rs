@@ -120,6 +120,8 @@ impl Counters {
             icmp_withheld: self.icmp_withheld.value() + self.icmp_dropped.value(),
             receive_errors: self.receive_errors.value(),
             overflowed: self.overflowed.value(),
+            to_control: RingFill::default(),
+            to_worker: RingFill::default(),
         }
     }
 }
@@ -209,6 +211,29 @@ pub struct WorkerSnapshot {
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     pub overflowed: u64,
+    /// The ring to the control thread, as that found it.
+    pub to_control: RingFill,
+    /// The ring to this worker, as the control thread left it.
+    pub to_worker: RingFill,
+}
+
+/// How full a ring of datagrams is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingFill {
+    /// Waiting now.
+    pub waiting: usize,
+    /// The most that the control thread has seen waiting.
+    pub peak: usize,
+    /// Its size.
+    pub size: usize,
+}
+
+impl RingFill {
+    /// As many bytes wait.
+    pub(crate) fn see(&mut self, waiting: usize) {
+        self.waiting = waiting;
+        self.peak = self.peak.max(waiting);
+    }
 }
 
 impl WorkerSnapshot {

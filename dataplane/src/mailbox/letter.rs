@@ -137,6 +137,11 @@ impl LetterWriter {
     pub(crate) fn size(&self) -> usize {
         self.ring.buffer().capacity()
     }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.size() - self.ring.slots()
+    }
 }
 
 /// Reads datagrams.

@@ -148,7 +148,7 @@ fn start_worker(
         tuning: plane.tuning,
         stop: Arc::clone(&plane.stop),
     };
-    let (thread, pinned) = spawn(format!("relay-{index}"), core, move || parts.work())?;
+    let (thread, pinned) = spawn(format!("turnwire-w{index}"), core, move || parts.work())?;
     let info = WorkerInfo { core, pinned, listener_buffers };
     Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), info })
 }
