@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use turnwire_tests::client::receive;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::process::Process;
-use turnwire_tests::relay::{Direction, Launch, PASSWORD, RelayUnderTest, Tier, USER};
+use turnwire_tests::relay::{Direction, Launch, PASSWORD, RelayUnderTest, TLS_PORT, Tier, USER};
 use turnwire_tests::wait::{self, Deadline, SOON};
 
 use crate::setup::installed;
@@ -112,6 +112,64 @@ const MODES: [Mode; 9] = [
     },
 ];
 
+/// Negative tests, which end with an error or never, whatever the server: the last word is what counts.
+const NEGATIVE: [&[&str]; 2] = [&["-c", "-X", "-N"], &["-P", "-X"]];
+
+#[test]
+fn negative_tests_of_uclient_end_as_against_the_oracle() {
+    let codes = |tier| {
+        let mut codes = Vec::new();
+        in_lab(Topology::TwoArmed, |lab| {
+            let relay = RelayUnderTest::launch(lab, &extended(tier))?;
+            for flags in NEGATIVE {
+                let mode = Mode { flags, ..STREAMS[0] };
+                let mut client = uclient(lab, &mode, mode.inner.peer())?;
+                ensure!(!client.wait(LIMIT)?.success(), "{flags:?} ended well");
+                let output = client.output();
+                let error = output.lines().rfind(|line| line.contains("error "));
+                codes.push(error.and_then(|line| number_after(line, "error ")));
+            }
+            drop(relay);
+            Ok(())
+        });
+        codes
+    };
+    let ours = codes(Tier::Sockets);
+    assert_eq!(ours, codes(Tier::Oracle));
+    assert!(ours.is_empty() || ours == [Some(400), Some(403)], "{ours:?}");
+}
+
+#[test]
+fn over_tls_the_relay_forwards_all_that_uclient_sends() {
+    // It loses some of what comes back, whatever the server: it reads one record where several wait.
+    in_lab(Topology::TwoArmed, |lab| {
+        let folder = installed()?.join("installed/tls");
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        let launch = Launch { identity: Some((&cert, &key)), ..Launch::of(Tier::Sockets) };
+        let relay = RelayUnderTest::launch(lab, &launch)?;
+        let peer = SocketAddr::new(Family::V4.peer(), PEER_PORT);
+        let _echo = echo(lab, peer)?;
+        let port = TLS_PORT.to_string();
+        let flags = ["-t", "-S", "-c", "-X", "-p", &port];
+        let mut client = uclient_with(lab, Family::V4, &flags, peer.ip())?;
+        client.wait(LIMIT)?;
+        for direction in Direction::ALL {
+            let forwarded = relay.forwarded_by("session", direction)?;
+            ensure!(forwarded == MESSAGES * CLIENTS, "{direction:?}: {forwarded}");
+        }
+        Ok(())
+    });
+}
+
+/// With the extensions that a relay of this tier has.
+fn extended(tier: Tier) -> Launch<'static> {
+    let options: &[&str] = match tier {
+        Tier::Oracle => &["--mobility"],
+        _ => &["--mobility", "--tcp-relay"],
+    };
+    Launch { options, ..Launch::of(tier) }
+}
+
 /// What goes over a connection, or wants an extension; the relay has all of them on.
 const STREAMS: [Mode; 6] = [
     Mode {
@@ -211,11 +269,7 @@ fn every(modes: &'static [Mode], topology: Topology, tier: Tier) {
 }
 
 fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
-    let options: &[&str] = match tier {
-        Tier::Oracle => &["--mobility"],
-        _ => &["--mobility", "--tcp-relay"],
-    };
-    let relay = RelayUnderTest::launch(lab, &Launch { options, ..Launch::of(tier) })?;
+    let relay = RelayUnderTest::launch(lab, &extended(tier))?;
     let peer = SocketAddr::new(mode.inner.peer(), PEER_PORT);
     let _echo = echo(lab, peer)?;
     let mut client = uclient(lab, mode, peer.ip())?;
@@ -231,7 +285,11 @@ fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
 }
 
 fn uclient(lab: &Lab, mode: &Mode, peer: IpAddr) -> Result<Process> {
-    let server = mode.outer.listener();
+    uclient_with(lab, mode.outer, mode.flags, peer)
+}
+
+fn uclient_with(lab: &Lab, outer: Family, flags: &[&str], peer: IpAddr) -> Result<Process> {
+    let server = outer.listener();
     let (port, peer_port) = (server.port().to_string(), PEER_PORT.to_string());
     let (server, peer) = (server.ip().to_string(), peer.to_string());
     let (messages, clients) = (MESSAGES.to_string(), CLIENTS.to_string());
@@ -241,7 +299,7 @@ fn uclient(lab: &Lab, mode: &Mode, peer: IpAddr) -> Result<Process> {
         vec!["env", &preload, "turnutils_uclient", "-u", USER, "-w", PASSWORD, "-p", &port];
     words.extend(["-n", &messages, "-m", &clients, "-z", "5", "-l", "171"]);
     words.extend(["-e", &peer, "-r", &peer_port]);
-    words.extend(mode.flags);
+    words.extend(flags);
     words.push(&server);
     lab.start(Host::Client, "uclient", &words)
 }
