@@ -26,6 +26,7 @@ pub mod http;
 pub mod metrics;
 pub mod process;
 pub mod prometheus;
+pub mod threads;
 
 use allocations::{Listing, PAGE_MAX};
 use http::{Request, Response};

@@ -217,6 +217,7 @@ impl Driver {
     /// A bounded amount of every kind of work.
     fn turn(&mut self) -> Turn {
         let mut turn = Turn::Idle;
+        self.outlet.counts.turns += 1;
         if self.events() == Turn::Busy {
             turn = Turn::Busy;
         }
@@ -241,6 +242,7 @@ impl Driver {
             if count == 0 {
                 return Turn::Idle;
             }
+            self.outlet.counts.events += count as u64;
             for input in self.inbox.inputs() {
                 self.server.handle(clock::now(), input, &mut self.outlet);
             }

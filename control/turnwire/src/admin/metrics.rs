@@ -12,7 +12,10 @@ use super::process::Process;
 use super::prometheus::Page;
 use crate::driver::{Counts, PeerCounts, ReloadCounts};
 
+mod by_worker;
 mod sessions;
+
+pub use by_worker::BATCH_SIZES;
 
 /// What stays the same while the process runs.
 #[derive(Debug, Clone, Default)]
@@ -75,12 +78,16 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> String {
     gauges(&mut page, snapshot);
     protocol(&mut page, &snapshot.control);
     workers(&mut page, snapshot);
+    by_worker::by_worker(&mut page, snapshot);
+    by_worker::control(&mut page, snapshot);
     sessions::sessions(&mut page, snapshot);
     sessions::peers(&mut page, snapshot);
     kernel(&mut page, snapshot);
+    by_worker::kernel_refusals(&mut page, snapshot);
     operation(&mut page, snapshot);
     about(&mut page, snapshot);
     resources(&mut page, process);
+    by_worker::processors(&mut page, process);
     page.into_text()
 }
 

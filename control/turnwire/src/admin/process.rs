@@ -1,9 +1,13 @@
 //! What the process itself uses, out of /proc. What cannot be read is left out.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
+
+use super::threads::{self, ThreadTime};
 
 /// Resources in use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
     /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
@@ -13,6 +17,12 @@ pub struct Process {
     pub max_fds: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
+    /// Time of the processors that was used.
+    pub cpu: Option<Duration>,
+    /// When it started, since 1970.
+    pub started: Option<Duration>,
+    /// What each thread used of the processors.
+    pub threads_times: BTreeMap<String, ThreadTime>,
 }
 
 impl Process {
@@ -20,13 +30,30 @@ impl Process {
     pub fn look() -> Process {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let system = fs::read_to_string("/proc/stat").unwrap_or_default();
         Process {
             resident_bytes: field(&status, "VmRSS:").map(|kib| kib * 1024),
             open_fds: open_fds(),
             max_fds: field(&limits, "Max open files"),
             threads: field(&status, "Threads:"),
+            cpu: cpu(&stat),
+            started: started(&stat, &system),
+            threads_times: threads::look(),
         }
     }
+}
+
+/// User and system time: 14 and 15 in proc(5), of which two stand before the fields.
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, fields) = threads::fields(stat)?;
+    Some(threads::ticks(fields.get(11))? + threads::ticks(fields.get(12))?)
+}
+
+/// The 22nd, since the system's start.
+fn started(stat: &str, system: &str) -> Option<Duration> {
+    let (_, fields) = threads::fields(stat)?;
+    Some(Duration::from_secs(field(system, "btime ")?) + threads::ticks(fields.get(19))?)
 }
 
 /// The first number after `name` at the start of a line.
@@ -53,6 +80,9 @@ mod tests {
         assert!(process.resident_bytes > Some(100 * 1024));
         assert!(process.open_fds >= Some(3) && process.open_fds <= process.max_fds);
         assert!(process.threads >= Some(1));
+        assert!(process.cpu.is_some() && process.threads_times.contains_key("control"));
+        let age = crate::clock::unix().saturating_sub(process.started.expect("a start"));
+        assert!(age < Duration::from_secs(3600), "this test runs for {age:?}?");
     }
 
     #[test]

@@ -20,6 +20,10 @@ use super::peers::Peers;
 /// What the outbox counts, as its callers get no answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Events of the data plane that the server has dealt with.
+    pub events: u64,
+    /// Turns of the control thread's loop.
+    pub turns: u64,
     /// Routes that the kernel's table had no room for: the workers carry them.
     pub kernel_refused: u64,
     /// Relay ports that could not be opened because they were in use.
