@@ -43,7 +43,7 @@ macro_rules! both {
 
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let kind = input.below(25);
+    let kind = input.below(35);
     let id = TransactionId(input.array());
     let value = input.rest();
     match kind {
@@ -113,12 +113,54 @@ pub(crate) fn run(bytes: &[u8]) {
             |m| m.password_algorithms().map(|list| list.map(|list| list.as_bytes().to_vec())),
             |b, v| b.password_algorithms_echo(&v)
         ),
-        _ => both!(
+        24 => both!(
             id,
             value,
             PASSWORD_ALGORITHM,
             |m| m.password_algorithm().map(Option::flatten),
             |b, v| b.password_algorithm(v)
+        ),
+        _ => extension(kind, id, value),
+    }
+}
+
+/// Those of RFC 5780, 6062, 7635 and 8016.
+fn extension(kind: usize, id: TransactionId, value: &[u8]) {
+    match kind {
+        25 => both!(id, value, CONNECTION_ID, |m| m.connection_id(), |b, v| b.connection_id(v)),
+        26 => both!(id, value, MOBILITY_TICKET, |m| Ok::<_, ()>(m.mobility_ticket()), |b, v| b
+            .mobility_ticket(v)),
+        27 => both!(id, value, ACCESS_TOKEN, |m| Ok::<_, ()>(m.access_token()), |b, v| b
+            .access_token(v)),
+        28 => both!(
+            id,
+            value,
+            THIRD_PARTY_AUTHORIZATION,
+            509,
+            |m| m.third_party_authorization(),
+            |b, v| b.third_party_authorization(v)
+        ),
+        29 => both!(id, value, CHANGE_REQUEST, |m| m.change_request(), |b, v| b.change_request(v)),
+        30 => both!(id, value, RESPONSE_PORT, |m| m.response_port(), |b, v| b.response_port(v)),
+        // its size is all that counts
+        31 => both!(
+            id,
+            value,
+            PADDING,
+            2048,
+            |m| Ok::<_, ()>(m.padding().map(<[u8]>::len)),
+            |b, v| b.padding(v)
+        ),
+        32 => {
+            both!(id, value, RESPONSE_ORIGIN, |m| m.response_origin(), |b, v| b.response_origin(v))
+        }
+        33 => both!(id, value, OTHER_ADDRESS, |m| m.other_address(), |b, v| b.other_address(v)),
+        _ => both!(
+            id,
+            value,
+            DONT_FRAGMENT,
+            |m| m.dont_fragment().map(|there| there.then_some(())),
+            |b, _v| b.dont_fragment()
         ),
     }
 }
@@ -141,7 +183,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             add(kind, value(&|b| _ = b.xor_mapped_address(address)));
         }
     }
-    for kind in [1, 2, 3, 4, 10] {
+    for address in addresses {
+        add(32, value(&|b| _ = b.response_origin(address)));
+        add(33, value(&|b| _ = b.other_address(address)));
+    }
+    for kind in [1, 2, 3, 4, 10, 28] {
         add(kind, b"alice.example.org".to_vec());
     }
     add(5, vec![9; 32]);
@@ -157,5 +203,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     add(22, vec![0x7f, 0xff, 0x7f, 0xfe]);
     add(23, vec![0, 1, 0, 0, 0, 2, 0, 0]);
     add(24, vec![0, 2, 0, 0]);
+    add(25, vec![0, 0, 1, 7]);
+    (26..=27).for_each(|kind| add(kind, vec![7; 60]));
+    add(29, vec![0, 0, 0, 6]);
+    add(30, vec![0x0d, 0x96]);
+    add(30, vec![0x0d, 0x96, 0, 0]);
+    add(31, vec![0; 40]);
+    add(34, Vec::new());
     seeds
 }

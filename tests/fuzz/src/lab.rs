@@ -13,6 +13,8 @@ use turn::{
 
 pub(crate) const REALM: &str = "turnwire";
 pub(crate) const USERS: [(&str, &str); 2] = [("alice", "alice's password"), ("bob", "bob's")];
+/// When a lab begins, since the Unix epoch.
+pub(crate) const UNIX_START: Duration = Duration::from_secs(1 << 31);
 /// So few that they run out.
 const PORTS: std::ops::RangeInclusive<u16> = 50_000..=50_015;
 
@@ -47,7 +49,7 @@ pub(crate) fn config() -> Config {
     config
 }
 
-fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     let mut credentials = Credentials::new(REALM).expect("a realm");
     for (name, password) in USERS {
         credentials.add_user(name, password).expect("a user");
@@ -179,8 +181,12 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new(config: Config) -> Self {
-        let now = Now { monotonic: Duration::from_secs(1000), unix: Duration::from_secs(1 << 31) };
-        let server = Server::new(config, credentials(), Box::new(Seeded::new(1)), now);
+        Self::with_credentials(config, credentials())
+    }
+
+    pub(crate) fn with_credentials(config: Config, credentials: Credentials) -> Self {
+        let now = Now { monotonic: Duration::from_secs(1000), unix: UNIX_START };
+        let server = Server::new(config, credentials, Box::new(Seeded::new(1)), now);
         Self { server, host: Host::default(), now, accepted: PeerConnection::ACCEPTED }
     }
 

@@ -19,9 +19,12 @@ mod input;
 mod lab;
 mod mutate;
 mod operations;
+mod proxy;
 mod route_table;
 mod stranger;
+mod stream;
 mod stun;
+mod token;
 
 pub use mutate::Mutator;
 
@@ -91,6 +94,30 @@ pub const TARGETS: &[Target] = &[
         seeds: channel_data::seeds,
         size_max: 300,
         everyday: 20_000,
+    },
+    Target {
+        name: "stream",
+        shows: "a stream gives the same messages wherever it is cut, and holds one at most",
+        run: stream::run,
+        seeds: stream::seeds,
+        size_max: 800,
+        everyday: 2_000,
+    },
+    Target {
+        name: "proxy",
+        shows: "a PROXY header is what a plain reader reads, wherever it is cut",
+        run: proxy::run,
+        seeds: proxy::seeds,
+        size_max: 1200,
+        everyday: 5_000,
+    },
+    Target {
+        name: "token",
+        shows: "an access token opens what its fields say, and one that was touched nothing",
+        run: token::run,
+        seeds: token::seeds,
+        size_max: 500,
+        everyday: 1_000,
     },
     Target {
         name: "frame",

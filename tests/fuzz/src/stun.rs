@@ -83,7 +83,10 @@ fn read_everything(message: &Message<'_>) {
     let _ = (message.reservation_token(), message.additional_address_family());
     let _ = (message.address_error_code(), message.icmp(), message.software());
     let _ = message.password_algorithms().map(|list| list.map(|list| list.iter().count()));
-    let _ = (message.alternate_domain(), message.alternate_server());
+    let _ = (message.alternate_domain(), message.alternate_server(), message.connection_id());
+    let _ = (message.mobility_ticket(), message.access_token(), message.padding());
+    let _ = (message.third_party_authorization(), message.change_request());
+    let _ = (message.response_port(), message.response_origin(), message.other_address());
     let unknown: Vec<_> = message.unknown_required().collect();
     assert!(unknown.iter().all(|kind| kind.is_comprehension_required() && !kind.is_known()));
     let key = Key::raw(b"not the key");
