@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::probe::ProbeArgs;
 use crate::settings::{Settings, Source, find_key};
+use crate::top::TopArgs;
 
 const SECRETS_HELP: &str = "\
 Secrets:
@@ -51,6 +52,9 @@ pub enum Command {
     Credentials(CredentialsArgs),
     /// Ask a server, and say what it and the NATs on the way do
     Probe(ProbeArgs),
+    /// Show what a running relay does, as rates: by tier, worker and core, with reasons
+    #[command(after_help = crate::top::HELP)]
+    Top(TopArgs),
 }
 
 /// The flags of `turnwire serve`. Each but `--config` is a key of the file too.

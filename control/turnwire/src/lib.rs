@@ -30,3 +30,4 @@ pub mod server;
 pub mod settings;
 pub mod sys;
 pub mod tier;
+pub mod top;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use turnwire::cli::{Cli, Command};
 use turnwire::host::Host;
-use turnwire::{clock, commands, probe, serve};
+use turnwire::{clock, commands, probe, serve, top};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Command::Probe(args) => probe::run(&args, clock::unix()),
+        Command::Top(args) => top::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// One address of one interface.
@@ -172,6 +172,15 @@ pub fn next_signal(descriptor: &OwnedFd) -> Option<libc::c_int> {
     let read = unsafe { libc::read(descriptor.as_raw_fd(), (&raw mut record).cast(), size) };
     let whole = usize::try_from(read).is_ok_and(|read| read == size);
     whole.then(|| libc::c_int::try_from(record.ssi_signo).unwrap_or(0))
+}
+
+/// Columns and lines of a terminal; `None` if it is none, or does not know.
+pub fn terminal_size(descriptor: BorrowedFd<'_>) -> Option<(usize, usize)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: `size` is a place for one winsize, as TIOCGWINSZ wants.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    let known = result == 0 && size.ws_col > 0 && size.ws_row > 0;
+    known.then(|| (size.ws_col.into(), size.ws_row.into()))
 }
 
 #[cfg(test)]

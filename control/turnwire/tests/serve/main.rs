@@ -7,3 +7,4 @@ mod life;
 mod relay;
 mod relaying;
 mod reload;
+mod top;

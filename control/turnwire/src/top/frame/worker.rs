@@ -1,0 +1,158 @@
+//! One worker, or one session thread, in one interval.
+
+use serde::Serialize;
+
+use super::super::rates::{Interval, ratio};
+use super::{Flow, Reason};
+use crate::admin::metrics::BATCH_SIZES;
+
+/// Batches of one class of sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Batches {
+    /// Datagrams.
+    pub size: &'static str,
+    /// Of all batches, 1 being all.
+    pub share: f64,
+}
+
+/// A ring of datagrams between a worker and the control thread, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ring {
+    /// Waiting now.
+    pub waiting_bytes: f64,
+    /// The most since the start.
+    pub peak_bytes: f64,
+    /// Its size.
+    pub size_bytes: f64,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Worker {
+    /// Its number.
+    pub worker: String,
+    /// Its thread's name.
+    pub thread: String,
+    /// `socket` or `session`.
+    pub tier: String,
+    /// The core that it is pinned to, if any.
+    pub core: Option<String>,
+    /// Cores in use: at most 1.
+    pub cpu: f64,
+    /// Cores that it waited for.
+    pub waiting: f64,
+    /// From clients.
+    pub to_peer: Flow,
+    /// From peers.
+    pub to_client: Flow,
+    /// Datagrams in.
+    pub in_per_sec: f64,
+    /// Datagrams out.
+    pub out_per_sec: f64,
+    /// Datagrams handed to the control thread.
+    pub to_control_per_sec: f64,
+    /// Datagrams not forwarded.
+    pub refused_per_sec: f64,
+    /// The same by reason.
+    pub refused: Vec<Reason>,
+    /// Times that it slept.
+    pub wakeups_per_sec: f64,
+    /// Batches received.
+    pub batches_per_sec: f64,
+    /// Datagrams of a batch; not known of a session thread, which counts messages in streams too.
+    pub batch_mean: Option<f64>,
+    /// Batches by size; empty where there were none.
+    pub batches: Vec<Batches>,
+    /// Datagrams of a message that came in.
+    pub gathered_in: Option<f64>,
+    /// Datagrams of a message that went out.
+    pub gathered_out: Option<f64>,
+    /// To the control thread.
+    pub ring_to_control: Ring,
+    /// From the control thread.
+    pub ring_to_worker: Ring,
+    /// Datagrams lost in full receive buffers.
+    pub socket_overflows_per_sec: f64,
+    /// Relay ports.
+    pub relay_ports: f64,
+}
+
+impl Worker {
+    /// All of them, by number.
+    pub(super) fn all(interval: &Interval<'_>) -> Vec<Worker> {
+        let all = interval.now().all("turnwire_worker_info", &[]);
+        let mut workers: Vec<Worker> = all
+            .map(|(series, _)| {
+                let [worker, thread, tier, core] =
+                    ["worker", "thread", "tier", "core"].map(|label| series.label(label));
+                one(interval, worker, (thread, tier, core))
+            })
+            .collect();
+        workers.sort_by_key(|worker| worker.worker.parse().unwrap_or(u64::MAX));
+        workers
+    }
+}
+
+fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str, &str)) -> Worker {
+    let rate = |name: &str| interval.rate(name, &[("worker", worker)]);
+    let rate_of = |name: &str, label: &str, value: &str| {
+        interval.rate(name, &[("worker", worker), (label, value)])
+    };
+    let flow = |direction| Flow {
+        packets_per_sec: rate_of("turnwire_worker_forwarded_packets_total", "direction", direction),
+        bytes_per_sec: rate_of("turnwire_worker_forwarded_bytes_total", "direction", direction),
+    };
+    let thread_rate = |name| interval.rate(name, &[("thread", thread)]);
+    let [inward, outward] =
+        ["in", "out"].map(|way| rate_of("turnwire_worker_packets_total", "way", way));
+    let [messages_in, messages_out] =
+        ["in", "out"].map(|way| rate_of("turnwire_worker_messages_total", "way", way));
+    let batches_per_sec = rate("turnwire_worker_batches_total");
+    // messages of streams are among a session thread's datagrams
+    let only_sockets = |value: Option<f64>| value.filter(|_| tier != "session");
+    let refused =
+        interval.rates_by("turnwire_worker_refused_packets_total", &[("worker", worker)], "reason");
+    Worker {
+        worker: worker.to_owned(),
+        thread: thread.to_owned(),
+        tier: tier.to_owned(),
+        core: (!core.is_empty()).then(|| core.to_owned()),
+        cpu: thread_rate("turnwire_thread_cpu_seconds_total"),
+        waiting: thread_rate("turnwire_thread_waiting_seconds_total"),
+        to_peer: flow("to_peer"),
+        to_client: flow("to_client"),
+        in_per_sec: inward,
+        out_per_sec: outward,
+        to_control_per_sec: rate("turnwire_worker_control_packets_total"),
+        refused_per_sec: rate("turnwire_worker_refused_packets_total"),
+        refused: refused.into_iter().map(|(reason, per_sec)| Reason { reason, per_sec }).collect(),
+        wakeups_per_sec: rate("turnwire_worker_wakeups_total"),
+        batches_per_sec,
+        batch_mean: only_sockets(ratio(inward, batches_per_sec)),
+        batches: batches(interval, worker, batches_per_sec),
+        gathered_in: only_sockets(ratio(inward, messages_in)),
+        gathered_out: only_sockets(ratio(outward, messages_out)),
+        ring_to_control: ring(interval, worker, "to_control"),
+        ring_to_worker: ring(interval, worker, "to_worker"),
+        socket_overflows_per_sec: rate("turnwire_worker_socket_overflows_total"),
+        relay_ports: interval.gauge("turnwire_worker_relay_ports", &[("worker", worker)]),
+    }
+}
+
+fn batches(interval: &Interval<'_>, worker: &str, all: f64) -> Vec<Batches> {
+    let share = |size: &'static str| {
+        let labels = [("worker", worker), ("size", size)];
+        let share = ratio(interval.rate("turnwire_worker_batches_total", &labels), all)?;
+        Some(Batches { size, share })
+    };
+    BATCH_SIZES.into_iter().filter_map(share).collect()
+}
+
+fn ring(interval: &Interval<'_>, worker: &str, ring: &str) -> Ring {
+    let gauge = |name| interval.gauge(name, &[("worker", worker), ("ring", ring)]);
+    Ring {
+        waiting_bytes: gauge("turnwire_worker_ring_waiting_bytes"),
+        peak_bytes: gauge("turnwire_worker_ring_peak_bytes"),
+        size_bytes: gauge("turnwire_worker_ring_size_bytes"),
+    }
+}
