@@ -1,12 +1,18 @@
 //! The peer policy over the server's methods: every forbidden target, in every encoding, by every
-//! way to name a peer. Nothing may pass; what is good, does.
+//! way to name or to be a peer, over every transport. Nothing may pass; what is good, does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use turn::Config;
+use turn::attribute::Family;
+use turn::message::Method;
+use turn::{Config, Input, PeerConnection, Reason, Transport};
 
-use crate::lab::{Lab, client, config};
+use crate::lab::{Lab, client, code, config, over};
 use crate::user::{Mode, User};
+use crate::wire::Event;
+
+const TRANSPORTS: [Transport; 4] =
+    [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Dtls];
 
 /// Forbidden IPv4 targets: ends and middles of every special range, and our own addresses.
 const TARGETS: &[&str] = &[
@@ -137,13 +143,70 @@ fn encodings(ip: Ipv4Addr) -> [(&'static str, IpAddr); 9] {
 }
 
 fn lab() -> (Lab, User) {
+    lab_over(Transport::Udp)
+}
+
+fn lab_over(transport: Transport) -> (Lab, User) {
     let deny = vec![turn::policy::parse_rule("93.184.216.255").unwrap()];
     let policy = turn::Policy::new(turn::policy::Profile::Public, Vec::new(), deny);
     let local_addresses = vec!["85.1.2.3".parse().unwrap(), "2a02:100::dead".parse().unwrap()];
-    let mut lab = Lab::with(Config { policy, local_addresses, ..config() });
-    let mut user = User::new("alice", client(1), Mode::Legacy);
+    let mut lab = Lab::with(Config { policy, local_addresses, tcp_relay: true, ..config() });
+    let mut user = User::new("alice", over(transport, client(1)), Mode::Legacy);
     user.allocate_dual(&mut lab);
     (lab, user)
+}
+
+/// A TCP allocation of both families, which only streams may have, and its relayed addresses.
+struct Listening {
+    user: User,
+    relays: [SocketAddr; 2],
+}
+
+impl Listening {
+    fn new(lab: &mut Lab, transport: Transport) -> Option<Self> {
+        let mut user = User::new("bob", over(transport, client(2)), Mode::Legacy);
+        let answer = user.ask(lab, Method::ALLOCATE, |b| {
+            b.requested_transport(6).additional_address_family(Family::V6);
+        });
+        if !transport.is_stream() {
+            assert_eq!(answer.code(), 400, "{transport:?}");
+            return None;
+        }
+        let relays = answer.relayed().try_into().expect("two addresses");
+        Some(Self { user, relays })
+    }
+
+    /// CreatePermission and Connect, and then the peer connects itself: the codes of the first two,
+    /// and whether the third was announced.
+    fn attempt(&mut self, lab: &mut Lab, peer: SocketAddr) -> ([u16; 2], bool) {
+        let codes = [self.user.permit(lab, &[peer]), self.connect(lab, peer)];
+        (codes, self.is_announced(lab, peer))
+    }
+
+    /// Asks for a connection: the code of the error, or 0 when it is begun.
+    fn connect(&self, lab: &mut Lab, peer: SocketAddr) -> u16 {
+        let transaction = lab.transaction();
+        let fill = |b: &mut turn::message::Builder<'_>| _ = b.xor_peer_address(peer);
+        let request = self.user.sign(transaction, Method::CONNECT, fill);
+        match lab.input(self.user.client, &request).as_slice() {
+            [Event::Connect { peer: to, .. }] if *to == peer => 0,
+            [Event::ToClient(_, bytes)] => code(bytes).expect("an error"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether the client is told of this peer's connection; the others are closed.
+    fn is_announced(&self, lab: &mut Lab, peer: SocketAddr) -> bool {
+        let relay = self.relays[usize::from(peer.is_ipv6())];
+        let id = PeerConnection(PeerConnection::ACCEPTED | 1);
+        lab.wire.connections.insert(id, relay);
+        lab.server.handle(lab.now, Input::Accepted { relay, peer, id }, &mut lab.wire);
+        match lab.wire.take().as_slice() {
+            [Event::ToClient(to, _)] if *to == self.user.client => true,
+            [Event::ClosePeer(closed)] if *closed == id => false,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// CreatePermission, ChannelBind and Send: the codes of the first two, and whether Send passed.
@@ -154,40 +217,60 @@ fn attempt(lab: &mut Lab, user: &mut User, peer: SocketAddr) -> ([u16; 2], bool)
 }
 
 #[test]
-fn no_forbidden_target_passes_in_any_encoding_by_any_method() {
-    let (mut lab, mut user) = lab();
+fn no_forbidden_target_passes_in_any_encoding_by_any_method_over_any_transport() {
     assert!(TARGETS.len() >= 64);
+    std::thread::scope(|scope| {
+        for transport in TRANSPORTS {
+            scope.spawn(move || nothing_passes(transport));
+        }
+    });
+}
+
+fn nothing_passes(transport: Transport) {
+    let (mut lab, mut user) = lab_over(transport);
+    let mut listening = Listening::new(&mut lab, transport);
     let mut cells = 0;
+    let mut refused = |peer: SocketAddr, code: u16, what: &str| {
+        let what = format!("{peer}, {what} over {transport:?}");
+        assert_eq!(attempt(&mut lab, &mut user, peer), ([code; 2], false), "{what}");
+        cells += 3;
+        if let Some(listening) = &mut listening {
+            assert_eq!(listening.attempt(&mut lab, peer), ([code; 2], false), "{what}, by TCP");
+            cells += 3;
+        }
+    };
     for target in TARGETS {
         for (encoding, ip) in encodings(target.parse().unwrap()) {
+            let code = if encoding == "mapped" { 443 } else { 403 };
             for port in [9, 3478, 65535] {
-                let (codes, sent) = attempt(&mut lab, &mut user, (ip, port).into());
-                let code = if encoding == "mapped" { 443 } else { 403 };
-                assert_eq!(codes, [code; 2], "{target} as {encoding}");
-                assert!(!sent, "{target} as {encoding}");
-                cells += 3;
+                refused((ip, port).into(), code, encoding);
             }
         }
     }
     for target in TARGETS_V6 {
-        let (codes, sent) =
-            attempt(&mut lab, &mut user, (target.parse::<IpAddr>().unwrap(), 9).into());
-        assert!(codes.iter().all(|code| matches!(code, 403 | 443)) && !sent, "{target} {codes:?}");
+        let ip: Ipv6Addr = target.parse().unwrap();
+        let code = if ip.to_ipv4_mapped().is_some() { 443 } else { 403 };
+        refused((ip, 9).into(), code, "IPv6");
     }
-    assert!(cells >= 64 * 9 * 3);
-    assert!(lab.wire.routes.is_empty());
-    assert_eq!((lab.server.stats().permissions, lab.server.stats().channels), (0, 0));
-    assert_eq!(lab.server.stats().to_peer.packets, 0);
+    let methods = if transport.is_stream() { 6 } else { 3 };
+    assert!(cells >= 64 * 9 * methods);
+    assert!(lab.wire.routes.is_empty() && lab.wire.connections.is_empty());
+    let stats = lab.server.stats();
+    assert_eq!((stats.permissions, stats.channels, stats.connections), (0, 0, 0));
+    assert_eq!(stats.to_peer.packets, 0);
 }
 
 #[test]
 fn an_encoding_is_refused_whatever_it_embeds() {
     let (mut lab, mut user) = lab();
+    let mut listening = Listening::new(&mut lab, Transport::Tls).unwrap();
     for good in ["9.9.9.9", "1.1.1.1", "81.0.1.7"] {
         for (encoding, ip) in encodings(good.parse().unwrap()).into_iter().skip(1) {
             let (codes, sent) = attempt(&mut lab, &mut user, (ip, 9).into());
             let code = if encoding == "mapped" { 443 } else { 403 };
             assert_eq!((codes, sent), ([code; 2], false), "{good} as {encoding}");
+            let by_tcp = listening.attempt(&mut lab, (ip, 9).into());
+            assert_eq!(by_tcp, ([code; 2], false), "{good} as {encoding}");
         }
     }
 }
@@ -207,6 +290,27 @@ fn our_own_addresses_pass_only_where_they_are_relayed() {
     assert_eq!((codes, sent), ([403, 403], false));
     let (codes, sent) = attempt(&mut lab, &mut user, other);
     assert_eq!((codes, sent), ([0, 0], true));
+}
+
+#[test]
+fn by_tcp_our_own_addresses_pass_only_where_they_listen_and_connect_from_no_service() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let (mut lab, _) = lab_over(transport);
+        let mut listening = Listening::new(&mut lab, transport).unwrap();
+        let [ours, _] = listening.relays;
+        let other = |port| SocketAddr::new(ours.ip(), port);
+        // Nobody is let in by its address alone.
+        assert!(!listening.is_announced(&mut lab, other(1)));
+        assert_eq!(lab.refused(Reason::AcceptedNoPermission), 1);
+        for port in [1, 22, 80, 3479, 65535].into_iter().filter(|&port| port != ours.port()) {
+            assert_eq!(listening.user.permit(&mut lab, &[other(port)]), 0);
+            assert_eq!(listening.connect(&mut lab, other(port)), 403, "port {port}");
+        }
+        // The permission is for all ports of it, that of our service too; the policy is asked again.
+        assert!(!listening.is_announced(&mut lab, other(3478)));
+        assert_eq!(lab.refused(Reason::AcceptedForbidden), 1);
+        assert!(listening.is_announced(&mut lab, other(40000)), "any port may have been chosen");
+    }
 }
 
 #[test]
@@ -242,8 +346,13 @@ fn the_good_ones_pass() {
         "2606:4700::1111",
         "3ffe::1",
     ] {
-        let (mut lab, mut user) = lab();
         let peer = (good.parse::<IpAddr>().unwrap(), 9).into();
-        assert_eq!(attempt(&mut lab, &mut user, peer), ([0, 0], true), "{good}");
+        for transport in TRANSPORTS {
+            let (mut lab, mut user) = lab_over(transport);
+            assert_eq!(attempt(&mut lab, &mut user, peer), ([0, 0], true), "{good} {transport:?}");
+            let Some(mut listening) = Listening::new(&mut lab, transport) else { continue };
+            let by_tcp = listening.attempt(&mut lab, peer);
+            assert_eq!(by_tcp, ([0, 0], true), "{good} {transport:?}");
+        }
     }
 }

@@ -78,6 +78,30 @@ fn each_family_of_a_dual_allocation_has_its_own_life() {
     assert!(lab.server.holds_nothing());
 }
 
+/// coturn 4.6.1 and its client ask for the second family by 0x8032, the number that a draft had; RFC
+/// 8656 gave ADDITIONAL-ADDRESS-FAMILY 0x8000 (section 18), and 0x8032 stands for nothing. It is
+/// comprehension-optional, and MUST be ignored (RFC 8489 section 6.3). So there is an IPv4 allocation
+/// and no other, and a Refresh for IPv6 "does not match the address family of the allocation, the
+/// server MUST reply with a 443" (RFC 8656 section 8.2).
+#[test]
+fn a_second_family_that_was_asked_for_by_a_drafts_number_is_not_there_to_be_refreshed() {
+    for (kind, families, refreshed) in
+        [(AttributeType(0x8032), 1, 443), (AttributeType::ADDITIONAL_ADDRESS_FAMILY, 2, 0)]
+    {
+        let mut lab = Lab::new();
+        let mut user = User::new("alice", client(1), Mode::Legacy);
+        let answer = user.allocate_with(&mut lab, |b| _ = b.attribute(kind, &[2, 0, 0, 0]));
+        assert_eq!(answer.relayed().len(), families, "{kind:?}");
+        for (family, code) in [(Family::V6, refreshed), (Family::V4, 0)] {
+            let answer = user.ask(&mut lab, Method::REFRESH, |b| {
+                b.requested_address_family(family).lifetime_secs(777);
+            });
+            assert_eq!(answer.code(), code, "{kind:?} {family:?}");
+        }
+        assert_eq!(user.refresh(&mut lab, 777).lifetime(), 777, "of every family that there is");
+    }
+}
+
 #[test]
 fn malformed_refreshes_change_nothing() {
     let mut lab = Lab::new();
