@@ -37,7 +37,6 @@ pub mod sink;
 pub mod stamp;
 pub mod stream;
 pub mod sys;
-pub mod tls;
 pub mod tracker;
 pub mod traffic;
 mod xdp;

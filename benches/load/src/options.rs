@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dial::Trust;
 use serde::{Deserialize, Serialize};
 
 use crate::mix::Mix;
 use crate::plan::Shape;
 use crate::server::{Login, Transport};
-use crate::tls::Tls;
 
 /// How clients wrap data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -86,7 +87,7 @@ pub struct Options {
     /// How it is talked to.
     pub transport: Transport,
     /// What TLS believes; there if and only if the transport is TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<Trust>>,
     /// Who we are.
     pub login: Login,
     /// What makes the datagrams.

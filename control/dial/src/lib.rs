@@ -18,10 +18,11 @@ mod stream;
 mod trust;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConnection;
 pub use trust::Trust;
 
 /// How long a connection and its handshake may take.
@@ -89,6 +90,9 @@ pub enum DialError {
     /// Somebody answers, but not as the transport demands.
     #[error("{0}")]
     Handshake(String),
+    /// The server's certificate is not for that name, or of nobody who is believed.
+    #[error("its certificate is not believed: {0}")]
+    Untrusted(String),
     /// TLS and DTLS need to know whom to believe.
     #[error("no trust is set for {}", .0.name())]
     NoTrust(Transport),
@@ -129,11 +133,29 @@ impl Dialer {
         let trust = || self.trust.as_deref().ok_or(DialError::NoTrust(self.transport));
         let inner = match self.transport {
             Transport::Udp => Inner::Udp(datagram::Datagrams::new(self)?),
-            Transport::Tcp => Inner::Stream(stream::Stream::connect(self, None)?),
-            Transport::Tls => Inner::Stream(stream::Stream::connect(self, Some(trust()?))?),
+            Transport::Tcp | Transport::Tls => {
+                let (socket, tls) = self.connect()?;
+                Inner::Stream(stream::Stream::new(socket, tls))
+            }
             Transport::Dtls => Inner::Dtls(Box::new(secure::Association::connect(self, trust()?)?)),
         };
         Ok(Link(inner))
+    }
+
+    /// A TCP connection, and over [`Transport::Tls`] the TLS connection on it whose handshake is
+    /// done, for loops of one's own. The socket blocks, for [`CONNECT`] at most.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub fn connect(&self) -> Result<(TcpStream, Option<ClientConnection>), DialError> {
+        let socket = stream::connect_tcp(self)?;
+        let trust = match (self.transport, &self.trust) {
+            (Transport::Tls, None) => return Err(DialError::NoTrust(self.transport)),
+            (Transport::Tls, Some(trust)) => trust,
+            _ => return Ok((socket, None)),
+        };
+        let tls = stream::shake_hands(&socket, trust)?;
+        Ok((socket, Some(tls)))
     }
 }
 

@@ -37,7 +37,7 @@ impl Association {
         let socket = UdpSocket::bind(SocketAddr::new(source_for(dialer)?.ip(), 0))?;
         socket.connect(dialer.server)?;
         let now = Instant::now();
-        let (config, certificate) = trust.dtls().map_err(DialError::Handshake)?;
+        let (config, certificate) = trust.dtls().map_err(DialError::Untrusted)?;
         let mut dtls = Dtls::new_auto(config, certificate, now);
         dtls.set_active(true);
         let mut this = Self {
@@ -65,7 +65,7 @@ impl Association {
         }
         let leaf = this.certificate.as_deref();
         let leaf = leaf.ok_or_else(|| DialError::Handshake("it has no certificate".into()))?;
-        trust.believes(leaf).map_err(DialError::Handshake)?;
+        trust.believes(leaf).map_err(DialError::Untrusted)?;
         Ok(this)
     }
 

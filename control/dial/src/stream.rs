@@ -23,25 +23,8 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn connect(dialer: &Dialer, trust: Option<&Trust>) -> Result<Self, DialError> {
-        let socket = connect_tcp(dialer)?;
-        let mut stream = Stream { socket, tls: None, buffer: Vec::new(), closed: false };
-        if let Some(trust) = trust {
-            let connection = ClientConnection::new(trust.config(), trust.name());
-            let connection =
-                connection.map_err(|error| DialError::Handshake(format!("TLS: {error}")))?;
-            stream.tls = Some(Box::new(connection));
-            stream.shake_hands()?;
-        }
-        Ok(stream)
-    }
-
-    fn shake_hands(&mut self) -> Result<(), DialError> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        while tls.is_handshaking() {
-            tls.complete_io(&mut self.socket).map_err(|error| refusal(&error))?;
-        }
-        Ok(())
+    pub(crate) fn new(socket: TcpStream, tls: Option<ClientConnection>) -> Self {
+        Stream { socket, tls: tls.map(Box::new), buffer: Vec::new(), closed: false }
     }
 
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
@@ -132,7 +115,20 @@ impl Stream {
     }
 }
 
-fn connect_tcp(dialer: &Dialer) -> Result<TcpStream, DialError> {
+/// The TLS handshake, on a connected socket that blocks.
+pub(crate) fn shake_hands(
+    mut socket: &TcpStream,
+    trust: &Trust,
+) -> Result<ClientConnection, DialError> {
+    let tls = ClientConnection::new(trust.config(), trust.name());
+    let mut tls = tls.map_err(|error| DialError::Handshake(format!("TLS: {error}")))?;
+    while tls.is_handshaking() {
+        tls.complete_io(&mut socket).map_err(|error| refusal(&error))?;
+    }
+    Ok(tls)
+}
+
+pub(crate) fn connect_tcp(dialer: &Dialer) -> Result<TcpStream, DialError> {
     let plain = || -> io::Result<TcpStream> {
         let domain = Domain::for_address(dialer.server);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -148,7 +144,7 @@ fn connect_tcp(dialer: &Dialer) -> Result<TcpStream, DialError> {
     };
     plain().map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            DialError::Handshake("nothing listens there (connection refused)".into())
+            DialError::Handshake("nothing listens there (does the server offer it?)".into())
         }
         io::ErrorKind::TimedOut => DialError::Handshake("no answer to the connection".into()),
         _ => DialError::Socket(error),
@@ -165,14 +161,14 @@ fn refusal(error: &io::Error) -> DialError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     DialError::Handshake(match (inner, error.kind()) {
         (Some(rustls::Error::InvalidCertificate(why)), _) => {
-            format!("its certificate is not believed: {why}")
+            return DialError::Untrusted(why.to_string());
         }
         (Some(rustls::Error::InvalidMessage(_)), _) => "it does not speak TLS there".to_owned(),
         (_, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
             "it ended the TLS handshake".to_owned()
         }
         (_, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            "no answer to the TLS handshake".to_owned()
+            "no answer to the TLS handshake (does it speak TLS there?)".to_owned()
         }
         _ => format!("the TLS handshake failed: {error}"),
     })

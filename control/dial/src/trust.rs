@@ -68,7 +68,7 @@ impl Trust {
         let leaf = CertificateDer::from(leaf);
         let verified =
             self.verifier.verify_server_cert(&leaf, &[], &self.name, &[], UnixTime::now());
-        verified.map(|_| ()).map_err(|error| format!("its certificate is not believed: {error}"))
+        verified.map(|_| ()).map_err(|error| error.to_string())
     }
 
     pub(crate) fn dtls(&self) -> Result<(Arc<dimpl::Config>, DtlsCertificate), String> {
@@ -88,7 +88,9 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
         Some(path) => path,
         None => {
             let mut places = SYSTEM_ROOTS.iter().map(Path::new);
-            places.find(|path| path.exists()).ok_or("this system keeps no certificates")?
+            places
+                .find(|path| path.exists())
+                .ok_or("this system keeps no certificates that are known: give --tls-ca")?
         }
     };
     let name = path.display();

@@ -93,6 +93,17 @@ pub fn want(right: bool, expected: &str, came: impl FnOnce() -> String) -> Verdi
     if right { Ok(()) } else { Err(fail(expected, came())) }
 }
 
+/// When a check runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// By itself, before the others: it asks for what a server may count out.
+    First,
+    /// Side by side with others.
+    Together,
+    /// By itself, after the others: it sends so much.
+    Alone,
+}
+
 /// One rule, and how to see whether it is kept.
 #[derive(Clone, Copy)]
 pub struct Check {
@@ -108,8 +119,8 @@ pub struct Check {
     pub over: Over,
     /// Takes longer than a few seconds: only with `--slow`.
     pub slow: bool,
-    /// Sends so much that it runs by itself, after the others.
-    pub alone: bool,
+    /// Which others may run beside it.
+    pub turn: Turn,
     /// The check.
     pub run: fn(&Trial<'_>) -> Verdict,
 }
@@ -121,7 +132,7 @@ const fn check(
     severity: Severity,
     run: fn(&Trial<'_>) -> Verdict,
 ) -> Check {
-    Check { id, name, rule, severity, over: Over::Any, slow: false, alone: false, run }
+    Check { id, name, rule, severity, over: Over::Any, slow: false, turn: Turn::Together, run }
 }
 
 type Run = fn(&Trial<'_>) -> Verdict;
@@ -174,9 +185,15 @@ impl Check {
         self
     }
 
+    /// By itself, before the others.
+    pub(crate) const fn first(mut self) -> Self {
+        self.turn = Turn::First;
+        self
+    }
+
     /// By itself, after the others.
     pub(crate) const fn alone(mut self) -> Self {
-        self.alone = true;
+        self.turn = Turn::Alone;
         self
     }
 }

@@ -6,7 +6,7 @@ mod appended;
 mod auth;
 mod binding;
 mod channel;
-mod discovery;
+pub(crate) mod discovery;
 mod flips;
 mod framing;
 mod integrity;

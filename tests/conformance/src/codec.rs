@@ -83,6 +83,8 @@ pub mod attribute {
     pub const PASSWORD_ALGORITHM: u16 = 0x001d;
     pub const USERHASH: u16 = 0x001e;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+    /// The same without the XOR.
+    pub const MAPPED_ADDRESS: u16 = 0x0001;
     pub const RESERVATION_TOKEN: u16 = 0x0022;
     pub const PADDING: u16 = 0x0026;
     pub const RESPONSE_PORT: u16 = 0x0027;

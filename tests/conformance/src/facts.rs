@@ -2,6 +2,7 @@
 //! it offers.
 
 use crate::check::Stop;
+use crate::checks::discovery;
 use crate::codec::{attribute, kind};
 use crate::options::Options;
 use crate::trial::{Facts, Trial};
@@ -49,9 +50,8 @@ fn ask(trial: &Trial<'_>) -> Result<Facts, Stop> {
         facts.tcp_relay = client.took(&answer).is_ok();
     }
 
-    let mut stranger = trial.stranger()?;
-    let binding = stranger.write(kind::BINDING).bytes();
-    let answer = stranger.exchange(&binding)?;
-    facts.other_address = answer.plain_address(attribute::OTHER_ADDRESS);
+    if trial.options.dialer.transport == dial::Transport::Udp {
+        facts.other_address = discovery::other_address(trial)?;
+    }
     Ok(facts)
 }

@@ -1,4 +1,4 @@
-//! Runs checks: those that need little side by side, the others one by one after them.
+//! Runs checks: most side by side, what asks for much one by one before or after them.
 
 #![allow(clippy::disallowed_methods, reason = "a check's duration is reported")]
 
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::check::{Check, Severity, Stop, Verdict};
+use crate::check::{Check, Severity, Stop, Turn, Verdict};
 use crate::options::Options;
 use crate::trial::{Facts, Lint, Trial};
 
@@ -65,8 +65,9 @@ pub fn run(
         lints.lock().expect(poisoned).extend(found);
         done.lock().expect(poisoned).push((at, outcome));
     };
-    let (alone, together): (Vec<usize>, Vec<usize>) =
-        (0..checks.len()).partition(|&at| checks[at].alone);
+    let of = |turn| (0..checks.len()).filter(move |&at| checks[at].turn == turn);
+    of(Turn::First).for_each(run_one);
+    let together: Vec<usize> = of(Turn::Together).collect();
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE.min(together.len()) {
@@ -77,7 +78,7 @@ pub fn run(
             });
         }
     });
-    alone.into_iter().for_each(run_one);
+    of(Turn::Alone).for_each(run_one);
     let mut done = done.into_inner().unwrap_or_default();
     done.sort_by_key(|(at, _)| *at);
     let mut outcomes: Vec<Outcome> = done.into_iter().map(|(_, outcome)| outcome).collect();
@@ -184,7 +185,7 @@ fn lint_outcome(lint: &LintCheck, found: &Lints) -> Outcome {
         severity: lint.severity,
         over: crate::check::Over::Any,
         slow: false,
-        alone: false,
+        turn: Turn::Together,
         run: |_| Ok(()),
     };
     let verdict = match faults.first() {

@@ -1,15 +1,16 @@
 //! What the flags mean together: everything that is understood without asking the server.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
+use dial::Trust;
 
 use super::{ChurnArgs, GeneratorKind, LoadArgs, SearchArgs, ServerArgs, Way};
 use crate::options::{Generator, Mode, Options, PeerSide};
 use crate::plan::Shape;
 use crate::server::{Login, Transport};
-use crate::tls::Tls;
 
 impl ServerArgs {
     /// The transport: the flag's, else the URI's, else UDP.
@@ -22,11 +23,12 @@ impl ServerArgs {
         }
     }
 
-    fn tls(&self) -> Result<Option<Tls>> {
+    fn tls(&self) -> Result<Option<Arc<Trust>>> {
         match self.transport()? {
             Transport::Tls => {
                 let ca = self.tls_ca.as_deref();
-                Tls::new(&self.server.host, ca, self.tls_insecure).map(Some)
+                let trust = Trust::new(&self.server.host, ca, self.tls_insecure);
+                Ok(Some(Arc::new(trust.map_err(Error::msg)?)))
             }
             _ if self.tls_ca.is_some() || self.tls_insecure => {
                 bail!("--tls-ca and --tls-insecure are for --transport tls")

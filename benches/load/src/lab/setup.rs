@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use dial::{DialError, Dialer};
 use turn::attribute::Family;
 use turn::client::{Allocate, Request};
 
@@ -20,8 +21,8 @@ use crate::progress::Progress;
 use crate::report::Setup;
 use crate::server::Transport;
 use crate::stamp::{FLOWS_MAX, Filler};
+use crate::stream::Stream;
 use crate::sys::{self, interrupted, monotonic, open_files_limit};
-use crate::tls;
 use crate::traffic::{Egress, Ingress};
 use crate::xdp::{self, Xdp};
 
@@ -369,12 +370,26 @@ pub(super) fn sink_port(sinks: &[SocketAddr], peer: usize) -> SocketAddr {
     address
 }
 
+/// A connection to the server, with its TLS handshake done; or why there is none.
+fn stream(options: &Options) -> Result<Stream, String> {
+    let transport = match options.transport {
+        Transport::Tls => dial::Transport::Tls,
+        Transport::Tcp | Transport::Udp => dial::Transport::Tcp,
+    };
+    let Options { server, local, ref tls, .. } = *options;
+    let dialer = Dialer { server, transport, trust: tls.clone(), local };
+    let (socket, tls) = dialer.connect().map_err(|error| match error {
+        DialError::Untrusted(_) => format!("{error}: --tls-ca, or --tls-insecure"),
+        _ => error.to_string(),
+    })?;
+    Stream::new(socket, tls).map_err(|error| error.to_string())
+}
+
 /// A client's link.
 pub(crate) fn connect(options: &Options) -> Result<Link, SetupError> {
     let Options { server, transport, .. } = *options;
     if transport != Transport::Udp {
-        let stream = tls::connect(server, options.local, options.tls.as_ref());
-        return stream.map(|stream| Link::Stream(Box::new(stream))).map_err(|words| {
+        return stream(options).map(|stream| Link::Stream(Box::new(stream))).map_err(|words| {
             let (kind, why) = (Kind::Allocate, Why::Unreachable(words));
             SetupError::Control(ControlError { kind, session: 0, server, transport, why })
         });

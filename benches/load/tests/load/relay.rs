@@ -4,9 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
+
+use turnwire_tests::relay::turnwire_binary;
 
 use super::tool::{Done, call, scratch};
 
@@ -49,7 +50,7 @@ impl Relay {
     pub(crate) fn turnwire(more: &[&str]) -> Relay {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = Command::new(turnwire_binary());
+        let mut command = Command::new(turnwire_binary().expect("turnwire builds"));
         command.args(["serve", "--xdp-mode", "off", "--user", "u:p", "--auth-secret", "s"]);
         command.args(["--peer-policy", "lan", "--allow-peer", "127.0.0.0/8"]);
         command.args(["--listen", &address.to_string(), "--admin", &admin.to_string()]);
@@ -196,28 +197,4 @@ pub(crate) fn authority() -> Option<(PathBuf, PathBuf)> {
     );
     let made = Command::new("sh").args(["-ec", &script]).output().ok()?.status.success();
     made.then_some((ca, both))
-}
-
-/// `$TURNWIRE_BIN`, or what cargo builds beside this test.
-pub(crate) fn turnwire_binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        if let Some(path) = std::env::var_os("TURNWIRE_BIN") {
-            return path.into();
-        }
-        // TARGET/PROFILE/deps/this-test
-        let test = std::env::current_exe().expect("a path");
-        let profile = test.ancestors().nth(2).expect("a profile").to_owned();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "turnwire", "--target-dir"]);
-        build.arg(profile.parent().expect("a target folder"));
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo").success(), "turnwire does not build");
-        profile.join("turnwire")
-    };
-    BINARY.get_or_init(build).clone()
 }

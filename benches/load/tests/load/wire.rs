@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use turnwire_tests::namespace;
+use turnwire_tests::relay::turnwire_binary;
 
-use super::relay::turnwire_binary;
 use super::tool::{Done, command, finish, scratch};
 
 /// Both hosts, and what runs there. Removed when dropped.
@@ -120,7 +120,7 @@ impl Wire {
 
     /// Starts Turnwire with the user `u` and the password `p`.
     pub(crate) fn turnwire(&mut self, more: &[&str]) -> Result<()> {
-        let mut command = self.command(Host::Relay, turnwire_binary().to_str().context("UTF-8")?);
+        let mut command = self.command(Host::Relay, turnwire_binary()?.to_str().context("UTF-8")?);
         command.args(["serve", "--user", "u:p", "--peer-policy", "lan"]);
         command.args(["--allow-peer", "10.91.0.0/16", "--allow-peer", "fd91::/16"]);
         for family in [Family::V4, Family::V6] {

@@ -3,19 +3,23 @@
 use std::process::Command;
 
 use serde_json::Value;
+use turnwire_tests::relay::turnwire_binary;
 
-use crate::server::{Running, turnwire_arguments, turnwire_binary};
+use crate::server::{Running, turnwire_arguments};
 
 /// Runs `turnwire probe`: exit status, JSON, what it said.
 fn probe(arguments: &[&str]) -> (bool, Value, String) {
-    let output =
-        Command::new(turnwire_binary()).args(["probe", "--json"]).args(arguments).output().unwrap();
+    let output = Command::new(turnwire_binary().unwrap())
+        .args(["probe", "--json"])
+        .args(arguments)
+        .output()
+        .unwrap();
     let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.success(), json, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn relay(port: u16) -> Running {
-    let mut command = Command::new(turnwire_binary());
+    let mut command = Command::new(turnwire_binary().unwrap());
     let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{}", port + 1));
     command.args(turnwire_arguments(&listen, &other, "127.0.0.1"));
     command.args(["--allow-peer=127.0.0.0/8", "--auth-secret=s3cret"]);

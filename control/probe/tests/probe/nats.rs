@@ -3,9 +3,10 @@
 use std::process::Command;
 
 use serde_json::Value;
+use turnwire_tests::relay::turnwire_binary;
 
 use crate::lab::{Lab, is_possible};
-use crate::server::{Running, turnwire_arguments, turnwire_binary};
+use crate::server::{Running, turnwire_arguments};
 
 /// The NAT's own input drops, or an unsolicited datagram would confirm a connection of its own.
 const INPUT: &str = "
@@ -62,7 +63,7 @@ const SEEN: &str = "
 const SERVER: &str = "44.128.7.1:3478";
 
 fn turnwire(lab: &Lab) -> Running {
-    let mut command = lab.world(turnwire_binary().to_str().unwrap());
+    let mut command = lab.world(turnwire_binary().unwrap().to_str().unwrap());
     command.args(turnwire_arguments(SERVER, "44.128.7.2:3479", "44.128.7.1"));
     let running = Running::start(command);
     lab.wait_for(SERVER);
@@ -83,7 +84,7 @@ fn coturn(lab: &Lab) -> Option<Running> {
 
 /// Runs the probe behind the NAT.
 fn probe(lab: &Lab, more: &[&str]) -> Value {
-    let mut command = lab.lan(turnwire_binary().to_str().unwrap());
+    let mut command = lab.lan(turnwire_binary().unwrap().to_str().unwrap());
     command.args(["probe", "--json", "--server", SERVER, "--transport", "udp"]).args(more);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,8 +1,6 @@
 //! Servers as child processes, here or in a namespace.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 /// A child that ends with this.
 pub(crate) struct Running(Child);
@@ -19,29 +17,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// `$TURNWIRE_BIN`, or what cargo builds beside this test.
-pub(crate) fn turnwire_binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        if let Some(path) = std::env::var_os("TURNWIRE_BIN") {
-            return path.into();
-        }
-        // TARGET/PROFILE/deps/this-test
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "turnwire", "--target-dir"]);
-        build.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "turnwire does not build");
-        profile.join("turnwire")
-    };
-    BINARY.get_or_init(build).clone()
 }
 
 /// The arguments of a Turnwire for a user `u` with the password `p`.

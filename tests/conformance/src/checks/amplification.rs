@@ -10,11 +10,16 @@ use crate::trial::Trial;
 pub(super) const CHECKS: &[Check] = &[
     house(
         "amplification.binding",
-        "A Binding success is 1.6 times its request, 2.2 over IPv6",
+        "A Binding success is 1.6 times its request, 2.2 over IPv6; with RFC 5780's addresses 3.4, 5.8",
         |t| {
             let (request, answer) = stranger(t, |client| client.write(kind::BINDING).bytes())?;
-            let v6 = t.options.dialer.server.is_ipv6();
-            at_most(request.len() * if v6 { 22 } else { 16 } / 10, &answer)
+            let tenths = match (t.options.dialer.server.is_ipv6(), t.facts.other_address) {
+                (false, None) => 16,
+                (true, None) => 22,
+                (false, Some(_)) => 34,
+                (true, Some(_)) => 58,
+            };
+            at_most(request.len() * tenths / 10, &answer)
         },
     )
     .over(Over::Udp),

@@ -15,8 +15,8 @@ const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_millis(1500);
 
 impl Client<'_> {
-    /// Sends what must not be answered, and a Binding request after it: nothing but that one's
-    /// response may come. A stream may be closed instead.
+    /// Sends what must not be answered, and a Binding request after every few: nothing but that
+    /// one's response may come, nor within a moment after the last. A stream may be closed instead.
     ///
     /// # Errors
     /// Something else came.
@@ -27,13 +27,17 @@ impl Client<'_> {
                     return self.nothing_came(what);
                 }
             }
-            self.sentinel()?;
+            self.knock()?;
             self.nothing_came(what)?;
             if self.closed {
                 return Ok(());
             }
         }
-        Ok(())
+        if messages.is_empty() {
+            self.knock()?;
+        }
+        self.settle()?;
+        self.nothing_came(what)
     }
 
     /// A Binding request that must be answered, after which there is a moment's grace for what was
@@ -42,6 +46,11 @@ impl Client<'_> {
     /// # Errors
     /// No answer.
     pub fn sentinel(&mut self) -> Verdict {
+        self.knock()?;
+        self.settle()
+    }
+
+    fn knock(&mut self) -> Verdict {
         let request = self.write(kind::BINDING).bytes();
         let answer = match self.exchange_or_silence(&request) {
             // A stream that is reset refuses to be written to.
@@ -54,6 +63,11 @@ impl Client<'_> {
         if answer.is_none() && !self.closed {
             return Err(fail("a server that goes on answering Binding requests", "silence"));
         }
+        Ok(())
+    }
+
+    /// A moment's grace for what was sent before the last sentinel.
+    fn settle(&mut self) -> Verdict {
         let until = Instant::now() + self.trial.options.grace;
         while let Some(bytes) = self.receive(until.saturating_duration_since(Instant::now()))? {
             self.keep(bytes);
@@ -122,19 +136,22 @@ impl Client<'_> {
                 }
             }
             if !self.closed {
-                self.sentinel()?;
+                self.knock()?;
             }
-            for bytes in std::mem::take(&mut self.inbox) {
-                let answer = self.read(&bytes);
-                if answer.as_ref().is_some_and(Answer::is_success) {
-                    let place = at * WINDOW;
-                    let came =
-                        format!("a success among numbers {place} to {}", place + chunk.len());
-                    return Err(fail(format!("no success for {what}"), came));
-                }
-            }
+            self.no_success_came(what, at * WINDOW + chunk.len())?;
             if self.closed {
                 return Ok(());
+            }
+        }
+        self.settle()?;
+        self.no_success_came(what, requests.len())
+    }
+
+    fn no_success_came(&mut self, what: &str, sent: usize) -> Verdict {
+        for bytes in std::mem::take(&mut self.inbox) {
+            if self.read(&bytes).as_ref().is_some_and(Answer::is_success) {
+                let came = format!("a success after {sent} of them");
+                return Err(fail(format!("no success for {what}"), came));
             }
         }
         Ok(())

@@ -4,9 +4,10 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use turnwire_tests::relay::turnwire_binary;
 
 /// The user that every server here has.
 pub(crate) const USER: (&str, &str) = ("alice", "wonderland");
@@ -50,7 +51,7 @@ fn folder() -> PathBuf {
 }
 
 /// A port that nobody has, for UDP and TCP.
-fn free_port(ip: &str) -> SocketAddr {
+pub(crate) fn free_port(ip: &str) -> SocketAddr {
     loop {
         let tcp = TcpListener::bind((ip, 0)).unwrap();
         let address = tcp.local_addr().unwrap();
@@ -66,7 +67,7 @@ impl Server {
         let folder = folder();
         let (certificate, key) = identity(&folder)?;
         let (plain, secure) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
-        let mut command = Command::new(turnwire_binary());
+        let mut command = Command::new(turnwire_binary().unwrap());
         for name in ["TURNWIRE_USER", "TURNWIRE_AUTH_SECRET", "TURNWIRE_LOG"] {
             command.env_remove(name);
         }
@@ -146,27 +147,4 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
-}
-
-/// `$TURNWIRE_BIN`, or what cargo builds beside this test.
-fn turnwire_binary() -> PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        if let Some(path) = std::env::var_os("TURNWIRE_BIN") {
-            return path.into();
-        }
-        // TARGET/PROFILE/deps/this-test
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "turnwire", "--target-dir"]);
-        build.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "turnwire does not build");
-        profile.join("turnwire")
-    };
-    BINARY.get_or_init(build).clone()
 }
