@@ -126,6 +126,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 /// Those of RFC 5780, 6062, 7635 and 8016.
 fn extension(kind: usize, id: TransactionId, value: &[u8]) {
+    plainly(id, value);
     match kind {
         25 => both!(id, value, CONNECTION_ID, |m| m.connection_id(), |b, v| b.connection_id(v)),
         26 => both!(id, value, MOBILITY_TICKET, |m| Ok::<_, ()>(m.mobility_ticket()), |b, v| b
@@ -163,6 +164,36 @@ fn extension(kind: usize, id: TransactionId, value: &[u8]) {
             |b, _v| b.dont_fragment()
         ),
     }
+}
+
+/// One value in each of them, as arithmetic alone reads it.
+fn plainly(id: TransactionId, value: &[u8]) {
+    let kinds = [
+        Type::CONNECTION_ID,
+        Type::CHANGE_REQUEST,
+        Type::RESPONSE_PORT,
+        Type::MOBILITY_TICKET,
+        Type::ACCESS_TOKEN,
+        Type::PADDING,
+        Type::MAPPED_ADDRESS,
+        Type::RESPONSE_ORIGIN,
+        Type::OTHER_ADDRESS,
+    ];
+    let bytes = build(id, |b| kinds.into_iter().for_each(|kind| _ = b.attribute(kind, value)));
+    let bytes = bytes.expect("they fit");
+    let told = Message::parse(&bytes).expect("a few attributes");
+    let number = <[u8; 4]>::try_from(value).ok().map(u32::from_be_bytes);
+    assert_eq!(told.connection_id().ok().flatten(), number);
+    let change = told.change_request().ok().flatten().map(|change| (change.ip, change.port));
+    assert_eq!(change, number.map(|flags| (flags >> 2 & 1 == 1, flags >> 1 & 1 == 1)));
+    let port = match *value {
+        [high, low] | [high, low, _, _] => Some(256 * u16::from(high) + u16::from(low)),
+        _ => None,
+    };
+    assert_eq!(told.response_port().ok().flatten(), port);
+    assert_eq!([told.mobility_ticket(), told.access_token(), told.padding()], [Some(value); 3]);
+    let address = told.mapped_address().ok();
+    assert_eq!([told.response_origin().ok(), told.other_address().ok()], [address; 2]);
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
