@@ -48,6 +48,7 @@ use crate::batch::Batch;
 use crate::config::Sessions;
 use crate::link::Link;
 use crate::mailbox::SessionCommand;
+use crate::route::Client;
 use crate::worker::Allowance;
 use association::{Clock, HalfOpen};
 use desk::Desk;
@@ -56,7 +57,7 @@ use member::Member;
 use members::{Key, Members};
 use mio::{Events, Poll, Token};
 use relay::Relay;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(crate) struct Session {
     census: Census,
     members: Members<Member>,
     half_open: HalfOpen,
+    /// Half-open associations of clients that have one already.
+    contenders: HashMap<Client, Key>,
     associations: usize,
     desk: Desk,
     relay: Relay,

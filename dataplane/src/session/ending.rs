@@ -60,6 +60,7 @@ endings! {
     SourceFull = "source_full",
     /// Made room for a newer half-open DTLS association.
     Evicted = "evicted",
-    /// Another connection of the same client, behind a load balancer, is there.
+    /// Another connection of the same client, behind a load balancer, is there; or its next DTLS
+    /// association is.
     Duplicate = "duplicate",
 }

@@ -1,10 +1,11 @@
 //! Datagrams: of peers to relay ports, and of DTLS clients to their listeners.
 
-use super::association::{Association, Wire, is_client_hello};
+use super::association::{Association, Datagram, Over, Random, Wire, sort};
 use super::doors::source;
 use super::framing;
 use super::member::{Carrier, Core, Member, count_handshake};
 use super::members::Key;
+use super::relay::Relay;
 use super::{Ending, Session};
 use crate::batch::{Arrival, SocketKind};
 use crate::link::{Link, Unreachable};
@@ -100,22 +101,71 @@ impl Session {
             self.relay.counters.received.add(1);
             return self.relay.counters.refuse(Direction::ToPeer, Reason::NotStun);
         }
-        let key = self.members.find(&client).or_else(|| {
-            let hello = is_client_hello(payload);
-            hello.then(|| self.associate(listener, client, now)).flatten()
-        });
-        match key {
-            Some(key) => self.record(key, payload, now),
+        if !self.hand_in(listener, client, payload, now) {
             // of an association that is over, or none at all
-            None => {
-                self.relay.counters.received.add(1);
-                self.relay.counters.refuse(Direction::ToPeer, Reason::NotStun);
+            self.relay.counters.received.add(1);
+            self.relay.counters.refuse(Direction::ToPeer, Reason::NotStun);
+        }
+    }
+
+    /// To the client's association, or to one that begins. False when there is none.
+    ///
+    /// A client that begins anew on the same five-tuple gets an association beside the old one,
+    /// which takes its place once the handshake is complete, or once the cookie came back if the old
+    /// one is half-open itself: a forged ClientHello ends nothing (RFC 6347 section 4.2.8).
+    fn hand_in(&mut self, listener: usize, client: Client, payload: &[u8], now: Duration) -> bool {
+        let contender = self.contenders.get(&client).copied();
+        let current = self.members.find(&client);
+        match sort(payload) {
+            Datagram::Hello(random) => {
+                let mut of = |key: Option<Key>| key.filter(|key| self.is_of(*key, &random));
+                let mut key = of(current).or_else(|| of(contender));
+                if key.is_none() && !contender.is_some_and(|key| self.has_shown(key)) {
+                    if let Some(old) = contender {
+                        self.end(old, Ending::Evicted, now);
+                    }
+                    key = self.associate(listener, client, random, now);
+                }
+                key.inspect(|key| self.record(*key, payload, now)).is_some()
+            }
+            Datagram::HelloPiece => {
+                let key = contender.or(current);
+                key.inspect(|key| self.record(*key, payload, now)).is_some()
+            }
+            Datagram::Other => {
+                // whose it is only its keys tell; the other leaves it be
+                if let Some(contender) = contender.filter(|key| self.has_shown(*key)) {
+                    self.record(contender, payload, now);
+                }
+                // where the contender has taken its place this does nothing
+                current.inspect(|key| self.record(*key, payload, now)).is_some()
             }
         }
     }
 
+    fn association(&mut self, key: Key) -> Option<&mut Association> {
+        match self.members.get(key) {
+            Some(Member { carrier: Carrier::Dtls(association), .. }) => Some(association),
+            _ => None,
+        }
+    }
+
+    fn is_of(&mut self, key: Key, random: &Random) -> bool {
+        self.association(key).is_some_and(|association| association.random == *random)
+    }
+
+    fn has_shown(&mut self, key: Key) -> bool {
+        self.association(key).is_some_and(|association| association.shown)
+    }
+
     /// A place for a new association, if the limits allow one.
-    fn associate(&mut self, listener: usize, client: Client, now: Duration) -> Option<Key> {
+    fn associate(
+        &mut self,
+        listener: usize,
+        client: Client,
+        random: Random,
+        now: Duration,
+    ) -> Option<Key> {
         let limits = self.settings.limits;
         let source = source(client.remote.ip());
         if self.half_open.of(source) >= limits.half_open_per_source {
@@ -135,12 +185,18 @@ impl Session {
         let identity = self.settings.identity.clone()?;
         let from = self.dtls[listener].ip().is_unspecified().then(|| client.local.ip());
         let start = self.clock.start_of(now);
-        let association = Association::new(identity.dtls()?, listener, from, source, start);
+        let (dtls, source_and_random) = (identity.dtls()?, (source, random));
+        let association = Association::new(dtls, listener, from, source_and_random, start);
         let mut core = Core::new(client, now);
-        core.named = true;
+        core.named = self.members.find(&client).is_none();
+        let named = core.named;
         let carrier = Carrier::Dtls(Box::new(association));
         let key = self.members.insert(Member { core, carrier });
-        self.members.name(client, key);
+        if named {
+            self.members.name(client, key);
+        } else {
+            self.contenders.insert(client, key);
+        }
         self.associations += 1;
         self.half_open.enter(key, source);
         self.counters.begun[Transport::Dtls as usize].add(1);
@@ -164,35 +220,70 @@ impl Session {
 
     /// A datagram for an association.
     fn record(&mut self, key: Key, payload: &[u8], now: Duration) {
+        let before = self.association(key).map(|association| association.connected);
+        let Some(was_connected) = before else { return };
+        let mut done = self.step(key, Some(payload), now);
+        self.succeed(key, now);
+        let connected = self.association(key).is_some_and(|association| association.connected);
+        if done.is_ok() && connected && !was_connected {
+            // what came with the end of the handshake comes after the end of the one before
+            done = self.step(key, None, now);
+        }
+        match done {
+            Ok(()) => self.arm(key),
+            Err(over) => self.end(key, over.into(), now),
+        }
+    }
+
+    /// Gives a datagram to an association, or goes on with what it has.
+    fn step(&mut self, key: Key, payload: Option<&[u8]>, now: Duration) -> Result<(), Over> {
         let Self { members, desk, relay, room, clock, counters, half_open, .. } = self;
         let Some(Member { core, carrier: Carrier::Dtls(association) }) = members.get(key) else {
-            return;
+            return Ok(());
         };
         let was_connected = association.connected;
         let remote = core.client.remote;
         let mut wire = Wire { relay, room, clock: *clock, now, remote };
-        let done =
-            association.receive(payload, &mut wire, &mut |message, relay| match framing::datagram(
-                message,
-            ) {
-                Some(cut) => {
-                    core.take(cut, message, desk, relay, now);
-                    counters.frames_in.add(1);
-                }
-                None => {
-                    relay.counters.received.add(1);
-                    relay.counters.refuse(Direction::ToPeer, Reason::NotStun);
-                }
-            });
+        let mut on_message = |message: &[u8], relay: &mut Relay| match framing::datagram(message) {
+            Some(cut) => {
+                core.take(cut, message, desk, relay, now);
+                counters.frames_in.add(1);
+            }
+            None => {
+                relay.counters.received.add(1);
+                relay.counters.refuse(Direction::ToPeer, Reason::NotStun);
+            }
+        };
+        let done = match payload {
+            Some(payload) => association.receive(payload, &mut wire, &mut on_message),
+            None => association.drive(&mut wire, &mut on_message),
+        };
         if association.connected && !was_connected {
             core.opened = Some(now);
             half_open.leave(association.source);
             count_handshake(counters, Transport::Dtls, true);
             counters.handshaking.set(half_open.len() as u64);
         }
-        match done {
-            Ok(()) => self.arm(key),
-            Err(over) => self.end(key, over.into(), now),
+        done
+    }
+
+    /// Puts a contender in the place of the client's old association, if it has come far enough.
+    fn succeed(&mut self, key: Key, now: Duration) {
+        let Some(Member { core, carrier: Carrier::Dtls(association) }) = self.members.get(key)
+        else {
+            return;
+        };
+        let (client, shown, connected) = (core.client, association.shown, association.connected);
+        if self.contenders.get(&client) != Some(&key) {
+            return;
+        }
+        let old = self.members.find(&client);
+        let old_lives = old
+            .and_then(|old| self.association(old))
+            .is_some_and(|association| association.connected);
+        if connected || shown && !old_lives {
+            self.contenders.remove(&client);
+            self.name(key, client, now);
         }
     }
 

@@ -216,6 +216,7 @@ impl Parts {
             settings: self.settings,
             members: Members::default(),
             half_open: HalfOpen::new(),
+            contenders: Default::default(),
             associations: 0,
             desk: Desk::new(self.mail),
             relay: Relay::new(link, Batch::new(batch_len, datagram_max), self.counters),

@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// Its five-tuple is known now. A connection that had it before cannot be alive.
-    fn name(&mut self, key: Key, client: Client, now: Duration) {
+    pub(super) fn name(&mut self, key: Key, client: Client, now: Duration) {
         if let Some(old) = self.members.name(client, key).filter(|old| *old != key) {
             self.end(old, Ending::Duplicate, now);
         }
@@ -301,20 +301,36 @@ impl Session {
                 }
                 let Self { relay, room, clock, .. } = self;
                 let remote = core.client.remote;
-                association.close(&mut Wire { relay, room, clock: *clock, now, remote });
+                if ending != Ending::Duplicate {
+                    association.close(&mut Wire { relay, room, clock: *clock, now, remote });
+                }
                 self.census.leave_source(association.source);
                 self.associations -= 1;
                 self.counters.handshaking.set(self.half_open.len() as u64);
             }
         }
-        let open =
-            &self.counters.open[if core.named { transport } else { Transport::Tcp } as usize];
+        let sorted = core.named || transport == Transport::Dtls;
+        let open = &self.counters.open[if sorted { transport } else { Transport::Tcp } as usize];
         open.set(open.value().saturating_sub(1));
         if core.named {
             self.members.unname(&core.client, key);
         }
         if core.told {
             self.desk.gone(core.client);
+        }
+        if transport == Transport::Dtls {
+            self.settle(core.client, key, now);
+        }
+    }
+
+    /// After an association's end: a contender is one no more, or has nobody to contend with.
+    fn settle(&mut self, client: Client, ended: Key, now: Duration) {
+        let Some(contender) = self.contenders.get(&client).copied() else { return };
+        if contender == ended || self.members.find(&client).is_none() {
+            self.contenders.remove(&client);
+        }
+        if contender != ended && self.members.find(&client).is_none() {
+            self.name(contender, client, now);
         }
     }
 

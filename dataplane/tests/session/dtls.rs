@@ -8,6 +8,7 @@ use dial::{Dialer, Received, Trust};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn dial(server: SocketAddr) -> dial::Link {
@@ -135,6 +136,150 @@ fn a_flood_of_client_hellos_is_bounded_and_does_not_keep_a_client_out() {
     link.send(&stun(4)).unwrap();
     assert_eq!(rig.heard().1, stun(4));
     assert_eq!(rig.told(1, Duration::from_millis(10)), [], "nobody else was told of");
+}
+
+/// Hands datagrams on both ways, so that all who write to it are one client to the server.
+struct Middle {
+    front: SocketAddr,
+    back: Arc<UdpSocket>,
+    over: Arc<AtomicBool>,
+}
+
+impl Middle {
+    fn new(server: SocketAddr) -> Self {
+        let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        back.connect(server).unwrap();
+        let middle = Self {
+            front: front.local_addr().unwrap(),
+            back,
+            over: Arc::new(AtomicBool::new(false)),
+        };
+        let (back, over) = (Arc::clone(&middle.back), Arc::clone(&middle.over));
+        for socket in [&front, &back] {
+            socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        }
+        std::thread::spawn(move || {
+            let (mut bytes, mut latest) = ([0; 2000], None);
+            while !over.load(Ordering::Relaxed) {
+                if let Ok((size, from)) = front.recv_from(&mut bytes) {
+                    latest = Some(from);
+                    back.send(&bytes[..size]).unwrap();
+                }
+                if let (Ok(size), Some(to)) = (back.recv(&mut bytes), latest) {
+                    // where nobody listens any more it is lost
+                    let _ = front.send_to(&bytes[..size], to);
+                }
+            }
+        });
+        middle
+    }
+
+    /// A ClientHello that is nobody's.
+    fn forge(&self, hello: &[u8], number: u8) {
+        let mut hello = hello.to_vec();
+        hello[30] = number;
+        self.back.send(&hello).unwrap();
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_client_whose_version_is_refused_is_told_at_once() {
+    let folder = Folder::new("version");
+    let mut rig = start_secure(&folder, |_| ());
+    // given a ClientHello of DTLS 1.0, which turnutils_uclient draws for one connection in two
+    let mut hello = client_hello();
+    hello[26] = 0xFF;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..2 {
+        socket.send_to(&hello, rig.dtls()).unwrap();
+        // then an alert comes: fatal, protocol_version
+        let mut bytes = [0; 100];
+        let (size, _) = socket.recv_from(&mut bytes).unwrap();
+        let alert = [21, 0xFE, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 70];
+        assert_eq!(bytes[..size], alert);
+    }
+    rig.until_ended(Ending::Tls, 2);
+    assert_eq!((rig.session().open, rig.session().handshaking), ([0; 4], 0));
+    // and openssl believes it
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-dtls1", "-cipher", "ALL:@SECLEVEL=0", "-connect"])
+        .arg(rig.dtls().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(openssl.stderr.as_mut().unwrap(), &mut said).unwrap();
+    assert!(!openssl.wait().unwrap().success());
+    assert!(said.contains("alert protocol version"), "{said}");
+}
+
+#[test]
+fn a_client_that_begins_anew_is_served_at_once_and_its_old_end_is_told_first() {
+    let folder = Folder::new("anew");
+    let mut rig = start_secure(&folder, |_| ());
+    let middle = Middle::new(rig.dtls());
+    // given a handshake that stops after its first datagram
+    middle.forge(&client_hello(), 1);
+    rig.until("it has begun", |stats| stats.sessions[0].handshaking == 1);
+    let mut before: Option<dial::Link> = None;
+    for round in 0..4 {
+        // when another begins from the same address
+        let mut link = dial(middle.front);
+        link.send(&stun(4)).unwrap();
+        // then the old one's end comes before the new one's first message
+        let told = rig.told(1 + usize::from(before.is_some()), PATIENCE);
+        let gone = told.iter().position(|told| matches!(told, Told::Gone { .. }));
+        let (true, Some(Told::Client { local, remote, .. })) =
+            (gone == before.as_ref().map(|_| 0), told.last())
+        else {
+            panic!("{told:?}")
+        };
+        let client = Client { transport: Transport::Dtls, local: *local, remote: *remote };
+        rig.plane.to_client(SESSION, client, &stun(8));
+        rig.plane.flush();
+        assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(stun(8)));
+        rig.until_ended(Ending::Duplicate, round + 1);
+        assert_eq!((rig.session().open, rig.session().handshaking), ([0, 0, 0, 1], 0));
+        before = Some(link);
+    }
+}
+
+#[test]
+fn a_forged_client_hello_does_not_end_the_association_that_is_there() {
+    let folder = Folder::new("forged");
+    let mut rig = start_secure(&folder, |sessions| {
+        sessions.timers.handshake = Duration::from_millis(300);
+    });
+    let middle = Middle::new(rig.dtls());
+    let mut link = dial(middle.front);
+    link.send(&stun(4)).unwrap();
+    let (client, _) = rig.heard();
+    let (hello, mut old) = (client_hello(), client_hello());
+    old[26] = 0xFF;
+    for number in 0..20 {
+        middle.forge(if number % 4 == 3 { &old } else { &hello }, number);
+        link.send(&stun(12)).unwrap();
+        assert_eq!(rig.heard(), (client, stun(12)));
+        rig.plane.to_client(SESSION, client, &stun(8));
+        rig.plane.flush();
+        assert_eq!(link.receive(PATIENCE).unwrap(), Received::Message(stun(8)));
+        let session = rig.session();
+        assert!(session.open[3] <= 2 && session.handshaking <= 1, "{session:#?}");
+    }
+    rig.until("only the live one is left", |stats| stats.sessions[0].open[3] == 1);
+    link.send(&stun(16)).unwrap();
+    assert_eq!(rig.heard(), (client, stun(16)));
+    assert_eq!(rig.session().ended(Ending::Duplicate), 0);
 }
 
 #[test]
