@@ -171,7 +171,7 @@ fn extended(tier: Tier) -> Launch<'static> {
 }
 
 /// What goes over a connection, or wants an extension; the relay has all of them on.
-const STREAMS: [Mode; 6] = [
+const STREAMS: [Mode; 9] = [
     Mode {
         name: "TCP",
         outer: Family::V4,
@@ -199,6 +199,28 @@ const STREAMS: [Mode; 6] = [
         inner: Family::V4,
         flags: &["-T", "-X"],
         carried: Carried::Spliced,
+    },
+    // It draws DTLS 1.0 or 1.2 for each connection; refused, it draws again.
+    Mode {
+        name: "DTLS",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-S", "-c", "-X", "-p", "5349"],
+        carried: Carried::Session,
+    },
+    Mode {
+        name: "DTLS, pairs of ports",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-S", "-X", "-p", "5349"],
+        carried: Carried::Session,
+    },
+    Mode {
+        name: "Send over DTLS",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-S", "-c", "-X", "-s", "-p", "5349"],
+        carried: Carried::Indication,
     },
     Mode {
         name: "DONT-FRAGMENT",
@@ -269,7 +291,11 @@ fn every(modes: &'static [Mode], topology: Topology, tier: Tier) {
 }
 
 fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
-    let relay = RelayUnderTest::launch(lab, &extended(tier))?;
+    let folder = installed()?.join("installed/tls");
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let secure = mode.flags.contains(&"-S");
+    let identity = secure.then_some((cert.as_path(), key.as_path()));
+    let relay = RelayUnderTest::launch(lab, &Launch { identity, ..extended(tier) })?;
     let peer = SocketAddr::new(mode.inner.peer(), PEER_PORT);
     let _echo = echo(lab, peer)?;
     let mut client = uclient(lab, mode, peer.ip())?;
