@@ -204,7 +204,7 @@ pub enum StartError {
     Random(#[from] getrandom::Error),
 }
 
-/// Why a relay port did not open.
+/// Why a relay port did not open, or did not move.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenPortError {
     /// The address is taken: try another port.
@@ -213,6 +213,9 @@ pub enum OpenPortError {
     /// No descriptors, memory or slots are left; what is open stays open.
     #[error("no further relay port can be opened: descriptors, memory or slots are used up")]
     Exhausted,
+    /// Of a move only: too many commands wait for one of the two owners. Nothing changed.
+    #[error("a worker is behind with its commands")]
+    Behind,
     /// Anything else, such as an address that is not this host's.
     #[error("cannot open the relay port: {0}")]
     Io(#[from] io::Error),

@@ -30,6 +30,15 @@ pub trait Link {
     /// Gives the relay port in `slot` back, so that its owner can drop it.
     fn close(&mut self, slot: u32) -> Option<Self::Port>;
 
+    /// Takes a relay port in that another link receives from until [`hear`](Self::hear): for sending
+    /// only, until then. A slot that was still open gives its old port back.
+    fn take_over(&mut self, slot: u32, port: Self::Port) -> Option<Self::Port> {
+        self.open(slot, port)
+    }
+
+    /// Receives from the port in `slot` from now on, whose drops were counted up to `overflowed`.
+    fn hear(&mut self, _slot: u32, _overflowed: u32) {}
+
     /// Takes another worker's relay port in under `number`, for sending only. A number that is still
     /// in use gives its old port back.
     /// So does a link that takes none: the new port.

@@ -36,6 +36,10 @@ pub(crate) enum Command<P> {
     Open { id: PortId, local: SocketAddr, port: P },
     /// Give it back.
     Close { id: PortId },
+    /// Serve this port, which another had until now: send at once, receive when told.
+    TakeOver { id: PortId, local: SocketAddr, port: P },
+    /// Whoever had it before has let go: receive. The kernel's count of its drops was `overflowed`.
+    Hear { id: PortId, overflowed: u32 },
     /// Send by this port of another worker, for the routes that name it. For a worker only.
     Lend { id: PortId, local: SocketAddr, port: P },
     /// Give back what was lent.

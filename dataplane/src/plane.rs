@@ -1,6 +1,7 @@
 //! The data plane as the control thread holds it.
 
 mod lend;
+mod moving;
 mod start;
 
 use crate::config::{Config, OpenPortError, StartError, Tuning};
@@ -15,6 +16,7 @@ use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot};
 use crate::table::RouteWriter;
 use lend::Wanted;
 use mio::Waker;
+use moving::{Moves, let_go};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -26,6 +28,9 @@ use wire::Reason;
 /// Commands that may wait for a session thread before further channels are refused.
 const ROUTE_BACKLOG_MAX: usize = 64 * COMMANDS_MAX;
 
+/// A session thread's channel: relayed address, number, client. Whoever has the relay port.
+type Path = (SocketAddr, u16, Client);
+
 /// One worker, or one session thread, seen from the control thread.
 struct Handle {
     mail: ControlEnd<Bound>,
@@ -34,6 +39,8 @@ struct Handle {
     /// Of a session thread.
     session: Option<Arc<SessionCounters>>,
     thread: Option<JoinHandle<io::Result<()>>>,
+    /// Bytes of its events that were read so far.
+    read: u64,
     info: WorkerInfo,
 }
 
@@ -64,10 +71,12 @@ pub struct Dataplane {
     workers: Vec<Handle>,
     routes: RouteWriter,
     /// What the channels of session threads have carried.
-    paths: HashMap<(PortId, u16, SocketAddr), Arc<PathCounters>>,
+    paths: HashMap<Path, Arc<PathCounters>>,
     slots: Slots,
     /// The workers that were lent a port.
     loans: HashMap<PortId, Vec<u16>>,
+    /// Ports on their way from one owner to the next.
+    moves: Moves,
     listen: Vec<SocketAddr>,
     session_listen: SessionAddresses,
     tuning: Tuning,
@@ -140,6 +149,7 @@ impl Dataplane {
     pub fn close_port(&mut self, port: PortId) {
         let local = self.slots.relay(port);
         if self.slots.close(port) {
+            self.moves.forget(port);
             local.into_iter().for_each(|local| self.recall(port, local));
             self.workers[port.worker()].mail.command(Command::Close { id: port });
         }
@@ -323,8 +333,9 @@ impl Dataplane {
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> usize {
         for taken in 0..share {
-            let Self { workers, slots, refused, .. } = self;
-            let events = &mut workers[worker].mail.events;
+            let Self { workers, slots, moves, refused, .. } = self;
+            let Handle { mail, read, .. } = &mut workers[worker];
+            let events = &mut mail.events;
             let mut wanted = None;
             let found = events.take(|letter, bytes| {
                 let Letter { transport, local, remote, slot, generation, .. } = *letter;
@@ -341,15 +352,14 @@ impl Dataplane {
                     }
                     LetterKind::Peer | LetterKind::Unreachable => {}
                 }
-                let port = PortId::new(worker, slot, generation);
+                let port = moves.heir(PortId::new(worker, slot, generation));
                 match slots.relay(port) {
                     Some(relay) => on_event(told(letter.kind, port, relay, remote, bytes)),
                     None => refused[Reason::PortClosed as usize] += 1,
                 }
             });
-            if found.is_none() {
-                return taken;
-            }
+            let Some(size) = found else { return taken };
+            *read += size as u64;
             wanted.into_iter().for_each(|wanted| self.lend(worker, wanted));
         }
         share
@@ -357,13 +367,19 @@ impl Dataplane {
 
     /// Drops the sockets that workers gave back; their slots are free.
     fn collect(&mut self) {
-        let Self { workers, slots, .. } = self;
-        for worker in workers {
-            worker.mail.collect(|returned| {
+        let Self { workers, slots, moves, .. } = self;
+        let mut moved = Vec::new();
+        for Handle { mail, registry, .. } in workers {
+            mail.collect(|returned| {
+                if moves.has(returned.id) {
+                    let port = returned.port.as_ref();
+                    moved.push((returned.id, port.map_or(0, |port| let_go(registry, port))));
+                }
                 drop(returned.port);
                 slots.release(returned.id);
             });
         }
+        self.hand_on(&moved);
     }
 }
 
@@ -397,9 +413,10 @@ fn told(
     }
 }
 
-/// A session thread's channel, whoever asks for it.
-fn path_of(route: &Route) -> (PortId, u16, SocketAddr) {
-    (route.port, route.channel, route.client)
+/// A session thread's channel.
+fn path_of(route: &Route) -> Path {
+    let Route { transport, listener, client, channel, relay, .. } = *route;
+    (relay, channel, Client { transport, local: listener, remote: client })
 }
 
 fn is_link_local(address: &SocketAddr) -> bool {

@@ -49,8 +49,13 @@ impl Slots {
     /// The slot that [`take`](Self::take) would give out next on `worker`; nothing when all ports
     /// are open, or too many of the worker's are still closing.
     pub(crate) fn next(&self, worker: usize) -> Option<PortId> {
+        if self.open >= self.ports_max { None } else { self.next_of_open(worker) }
+    }
+
+    /// [`next`](Self::next), for a port of another worker that is closed there at once.
+    pub(crate) fn next_of_open(&self, worker: usize) -> Option<PortId> {
         let Book { slots, free } = self.books.get(worker)?;
-        if self.open >= self.ports_max || free.is_empty() && slots.len() >= 2 * self.ports_max {
+        if free.is_empty() && slots.len() >= 2 * self.ports_max {
             return None;
         }
         let slot = free.last().copied().unwrap_or(slots.len() as u32);

@@ -143,6 +143,18 @@ impl<L: Link> Worker<L> {
                 counters.ports.set(egress.open_ports());
                 Some(Returned { id, port })
             }
+            Command::TakeOver { id, local, port } => {
+                egress.open(id, local);
+                counters.ports.set(egress.open_ports());
+                link.take_over(id.slot(), port).map(|port| Returned { id, port: Some(port) })
+            }
+            Command::Hear { id, overflowed } => {
+                // not where it was closed meanwhile
+                if egress.by_port(id).is_some() {
+                    link.hear(id.slot(), overflowed);
+                }
+                None
+            }
             Command::Lend { id, local, port } => {
                 let refused = match egress.lend(id, local) {
                     Some(number) => link.lend(number, port),

@@ -23,7 +23,7 @@ mod plan;
 mod share;
 mod sys;
 
-pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, duplicate, register};
+pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use share::separate_dtls;
 pub use sys::monotonic;
 
@@ -53,6 +53,8 @@ struct Source {
     queued: bool,
     /// Its error queue is to be looked at before its datagrams.
     erred: bool,
+    /// Another link receives from it still.
+    deaf: bool,
     /// It sends with DF set.
     whole: bool,
     /// The kernel's count of drops when it was last seen.
@@ -65,8 +67,25 @@ impl Source {
         if offload.receive {
             bound.set_merged();
         }
+        Self::deaf(bound, offload).heard()
+    }
+
+    /// One that another link receives from: how it receives is left as it is.
+    fn deaf(bound: Bound, offload: Offload) -> Self {
         let segments = Segments::new(offload.send);
-        Self { bound, queued: false, erred: false, whole: false, overflowed: 0, segments }
+        let (queued, erred, deaf, whole) = (false, false, true, false);
+        Self { bound, queued, erred, deaf, whole, overflowed: 0, segments }
+    }
+
+    fn heard(mut self) -> Self {
+        self.deaf = false;
+        self
+    }
+
+    /// On its way to whoever has it next.
+    fn given_back(mut self) -> Bound {
+        self.bound.set_overflowed(self.overflowed);
+        self.bound
     }
 
     /// Sends with DF set from now on, or without.
@@ -125,10 +144,23 @@ impl SocketLink {
     fn queue(&mut self, id: SocketId) {
         if let Some(source) = find((&mut self.listeners, &mut self.ports, &mut self.loans), id)
             && !source.queued
+            && !source.deaf
         {
             source.queued = true;
             self.ready.push_back(id);
         }
+    }
+
+    fn place(&mut self, slot: u32, source: Source) -> Option<Bound> {
+        let slot = slot as usize;
+        if self.ports.len() <= slot {
+            self.ports.resize_with(slot + 1, || None);
+        }
+        let old = self.ports[slot].replace(source);
+        // every socket may be ready at once
+        let ports = self.ports.len() + self.listeners.len();
+        self.ready.reserve(ports.saturating_sub(self.ready.len()));
+        old.map(Source::given_back)
     }
 
     /// Adds to `batch` from the socket `id`.
@@ -230,21 +262,33 @@ impl Link for SocketLink {
     type Port = Bound;
 
     fn open(&mut self, slot: u32, port: Bound) -> Option<Bound> {
-        let slot_index = slot as usize;
-        if self.ports.len() <= slot_index {
-            self.ports.resize_with(slot_index + 1, || None);
-        }
-        let old = self.ports[slot_index].replace(Source::new(port, self.offload));
-        // every socket may be ready at once
-        let ports = self.ports.len() + self.listeners.len();
-        self.ready.reserve(ports.saturating_sub(self.ready.len()));
+        let old = self.place(slot, Source::new(port, self.offload));
         // its first edge may have come before it was known here
         self.queue(SocketId::port(slot));
-        old.map(|source| source.bound)
+        old
     }
 
     fn close(&mut self, slot: u32) -> Option<Bound> {
-        self.ports.get_mut(slot as usize)?.take().map(|source| source.bound)
+        self.ports.get_mut(slot as usize)?.take().map(Source::given_back)
+    }
+
+    fn take_over(&mut self, slot: u32, port: Bound) -> Option<Bound> {
+        self.place(slot, Source::deaf(port, self.offload))
+    }
+
+    fn hear(&mut self, slot: u32, overflowed: u32) {
+        let offload = self.offload;
+        let Some(Some(source)) = self.ports.get_mut(slot as usize) else { return };
+        // Once merging is on it stays on: what waits may be merged already, and every batch of relay
+        // ports can take it.
+        if offload.receive {
+            source.bound.set_merged();
+        }
+        // the link before set it as its own datagrams needed it
+        source.bound.set_dont_fragment(source.whole);
+        (source.deaf, source.overflowed) = (false, overflowed);
+        // its edges went by
+        self.queue(SocketId::port(slot));
     }
 
     fn lend(&mut self, number: u32, port: Bound) -> Option<Bound> {
@@ -272,7 +316,7 @@ impl Link for SocketLink {
             let id = SocketId::from(event.token());
             let Some(source) = find((listeners, ports, loans), id) else { continue };
             source.erred |= event.is_error();
-            if !source.queued {
+            if !source.queued && !source.deaf {
                 source.queued = true;
                 ready.push_back(id);
             }

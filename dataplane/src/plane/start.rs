@@ -54,7 +54,8 @@ pub(super) fn start(
         workers: Vec::with_capacity(cores.len()),
         routes,
         paths: HashMap::new(),
-        loans: std::collections::HashMap::new(),
+        loans: HashMap::new(),
+        moves: Default::default(),
         slots: Slots::new(cores.len() + doors.len(), config.ports_max),
         listen,
         session_listen,
@@ -150,7 +151,7 @@ fn start_worker(
     };
     let (thread, pinned) = spawn(format!("turnwire-w{index}"), core, move || parts.work())?;
     let info = WorkerInfo { core, pinned, listener_buffers };
-    Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), info })
+    Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), read: 0, info })
 }
 
 /// Starts the session thread beside worker `index`.
@@ -181,7 +182,15 @@ fn start_session(
     let (thread, pinned) = spawn(format!("turnwire-s{index}"), core, move || parts.work())?;
     let listener_buffers = BufferSizes { receive: 0, send: 0 };
     let info = WorkerInfo { core, pinned, listener_buffers };
-    Ok(Handle { mail, registry, counters, session: Some(session), thread: Some(thread), info })
+    Ok(Handle {
+        mail,
+        registry,
+        counters,
+        session: Some(session),
+        thread: Some(thread),
+        read: 0,
+        info,
+    })
 }
 
 /// What a worker is made of, on its way into its thread.

@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn carry_out(&mut self, now: Duration) {
         // taken out while a command is carried out
         let mut commands = Vec::new();
-        let Self { desk, relay, .. } = self;
+        let Self { desk, relay, link_ready, .. } = self;
         desk.mail.carry_out(|command| match command {
             Command::Open { id, local, port } => {
                 // never there: the slot's last owner was given back before it was used again
@@ -38,6 +38,15 @@ impl Session {
                 let (port, backs) = relay.close(id).unwrap_or_default();
                 commands.extend(backs.into_iter().map(|back| Late::Closed(id, back)));
                 Some(Returned { id, port })
+            }
+            Command::TakeOver { id, local, port } => {
+                relay.take_over(id, local, port).map(|port| Returned { id, port: Some(port) })
+            }
+            Command::Hear { id, overflowed } => {
+                relay.hear(id, overflowed);
+                // its edge may have been taken in before
+                *link_ready = true;
+                None
             }
             // only workers send for clients of others
             Command::Lend { port, .. } => Some(Returned { id: PortId::NOBODY, port: Some(port) }),

@@ -113,6 +113,29 @@ impl Relay {
 
     /// Takes a port in; gives back what was in its slot.
     pub(crate) fn open(&mut self, id: PortId, local: SocketAddr, port: Bound) -> Option<Bound> {
+        self.enter(id, local);
+        self.link.open(id.slot(), port)
+    }
+
+    /// Takes a port in that another thread receives from until [`hear`](Self::hear).
+    pub(crate) fn take_over(
+        &mut self,
+        id: PortId,
+        local: SocketAddr,
+        port: Bound,
+    ) -> Option<Bound> {
+        self.enter(id, local);
+        self.link.take_over(id.slot(), port)
+    }
+
+    /// Receives from now on, if the port was not closed meanwhile.
+    pub(crate) fn hear(&mut self, id: PortId, overflowed: u32) {
+        if self.port(id).is_some() {
+            self.link.hear(id.slot(), overflowed);
+        }
+    }
+
+    fn enter(&mut self, id: PortId, local: SocketAddr) {
         let slot = id.slot() as usize;
         if self.ports.len() <= slot {
             self.ports.resize_with(slot + 1, || None);
@@ -120,7 +143,6 @@ impl Relay {
         let old = self.ports[slot].replace(Port { id, local, backs: Vec::new() });
         self.open += u64::from(old.is_none());
         self.counters.ports.set(self.open);
-        self.link.open(id.slot(), port)
     }
 
     /// Gives a port back with the ways that led to it; nothing where the slot has another owner.

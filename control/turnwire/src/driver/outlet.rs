@@ -124,16 +124,29 @@ impl Outbox for Outlet {
         self.plane.close_port(port);
     }
 
-    /// The socket stays with the thread that has it. Workers share their table, so they forward for
-    /// a UDP client wherever its port is; a client of a session thread that has moved to another
-    /// one is served by the control thread.
+    /// The port goes to the thread that serves the client. The kernel program takes its datagrams
+    /// only while the client is a UDP client.
     fn move_port(
         &mut self,
         relay: SocketAddr,
         client: &Client,
-        _: Origin,
+        origin: Origin,
     ) -> Result<(), PortRefusal> {
-        self.open_in_kernel(relay, client);
+        let Some(port) = self.port(relay) else {
+            self.counts.unknown_port += 1;
+            return Err(PortRefusal::Exhausted);
+        };
+        let moved = self.plane.move_port(port, origin.0.into()).map_err(|error| {
+            self.counts.ports_refused += 1;
+            self.port_trouble = Some(format!("{relay} cannot move: {error}"));
+            PortRefusal::Exhausted
+        })?;
+        self.ports.insert(relay, moved);
+        if client.transport == turn::Transport::Udp {
+            self.open_in_kernel(relay, client);
+        } else if let Some(kernel) = &mut self.kernel {
+            kernel.close_port(relay);
+        }
         Ok(())
     }
 

@@ -24,6 +24,8 @@ pub struct BufferSizes {
 pub struct Bound {
     socket: Socket,
     local: SocketAddr,
+    /// The kernel's count of drops, when a link last saw it.
+    overflowed: u32,
 }
 
 impl Bound {
@@ -45,6 +47,16 @@ impl Bound {
     /// The number of its descriptor, for [`duplicate`].
     pub fn number(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// The kernel's count of drops, as far as the link that gave it back has counted them.
+    pub fn overflowed(&self) -> u32 {
+        self.overflowed
+    }
+
+    /// Before a link gives it back.
+    pub(super) fn set_overflowed(&mut self, overflowed: u32) {
+        self.overflowed = overflowed;
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -104,13 +116,20 @@ pub fn duplicate(number: RawFd, local: SocketAddr) -> io::Result<Bound> {
     if socket.local_addr()?.as_socket() != Some(local) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(Bound { socket, local })
+    Ok(Bound { socket, local, overflowed: 0 })
 }
 
-/// Registers `socket` as `id`, edge-triggered. It leaves the poller when it is dropped.
+/// Registers `socket` as `id`, edge-triggered. It leaves the poller when it is dropped, with all its
+/// duplicates.
 pub fn register(registry: &Registry, socket: &Bound, id: SocketId) -> io::Result<()> {
     let descriptor = socket.socket.as_raw_fd();
     registry.register(&mut SourceFd(&descriptor), id.into(), Interest::READABLE)
+}
+
+/// Takes `socket` out of the poller, where duplicates of it live on: the kernel would go on telling of
+/// it, and wake who has nothing to do with it any more.
+pub fn deregister(registry: &Registry, socket: &Bound) -> io::Result<()> {
+    registry.deregister(&mut SourceFd(&socket.socket.as_raw_fd()))
 }
 
 impl From<SocketId> for Token {
@@ -170,7 +189,7 @@ fn grow(socket: &Socket, sizes: BufferSizes) {
 fn finish(socket: Socket, address: SocketAddr) -> io::Result<Bound> {
     socket.bind(&SockAddr::from(address))?;
     let local = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Bound { socket, local })
+    Ok(Bound { socket, local, overflowed: 0 })
 }
 
 fn per_family<T>(address: SocketAddr, v4: T, v6: T) -> T {
