@@ -92,6 +92,11 @@ impl Client {
         }
     }
 
+    /// The next datagram, whatever it is.
+    pub(crate) fn message(&mut self) -> Vec<u8> {
+        receive(&self.socket).1
+    }
+
     /// The client's own address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.socket.local_addr().expect("bound")
