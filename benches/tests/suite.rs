@@ -61,7 +61,10 @@ fn a_run_leaves_three_files_whose_counts_add_up() {
     assert_eq!(entries[0]["failure"], Value::Null, "{said}");
     assert_eq!(rounds.len(), 1, "the first round is dropped: {said}");
     assert!(rounds[0]["pdr"]["pps"].as_f64().is_some_and(|pps| pps > 1_000.0), "{rounds:?}");
-    assert_eq!(array(&rounds[0]["latency"]).len(), 3, "{rounds:?}");
+    // each share of the PDR, but for those that a busy machine made void each time
+    let voided = array(&rounds[0]["trials"]).iter().filter(|trial| !trial["void"].is_null());
+    let latencies = array(&rounds[0]["latency"]).len();
+    assert!(latencies <= 3 && latencies + voided.count() >= 3, "{rounds:?}");
     let mut counted = 0;
     for trial in array(&rounds[0]["trials"]) {
         let points = ["sent", "entered", "left", "received"].map(|name| trial[name].as_u64());
