@@ -176,7 +176,7 @@ pub(crate) fn run(bytes: &[u8]) {
         let token = Token::read(&mut input, lab.now.unix);
         let left = token.left_ns(lab.now.unix);
         let client = Client { transport: Transport::Udp, ..client(number) };
-        let hash = if token.mac_key.len() % 2 == 0 { Hash::Sha1 } else { Hash::Sha256 };
+        let hash = if token.mac_key.len().is_multiple_of(2) { Hash::Sha1 } else { Hash::Sha256 };
         let lifetime = allocate(&mut lab, client, &token, hash);
         let expected = left.map(|left| (left / SECOND_NS).min(600) as u32);
         assert_eq!(lifetime, expected, "{token:?}, {left:?} ns are left");
