@@ -196,7 +196,14 @@ fn a_port_goes_from_owner_to_owner_and_no_datagram_is_lost_or_doubled_or_overtak
     let mut all: Vec<_> = world.came.concat();
     all.sort_unstable();
     assert!(all.into_iter().eq(0..NUMBERS));
-    // in order: only one owner receives at a time
+    // in order, and by one owner after the other: two at a time would take them in turns
+    let mut takers = vec![3; NUMBERS as usize];
+    for (who, came) in world.came.iter().enumerate() {
+        came.iter().for_each(|number| takers[*number as usize] = who);
+    }
+    takers.retain(|who| *who != 3);
+    let changes = takers.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes <= (NUMBERS / BETWEEN) as usize, "{changes} changes");
     for (who, came) in world.came.iter().enumerate() {
         assert!(came.is_sorted(), "{who}: {came:?}");
         assert!(who == 3 || came.len() > 1000, "{who} served {}", came.len());
@@ -230,6 +237,36 @@ fn a_port_goes_from_owner_to_owner_and_no_datagram_is_lost_or_doubled_or_overtak
         world.rig.told(1, Duration::from_millis(1));
     }
     std::net::UdpSocket::bind(relay).unwrap();
+}
+
+#[test]
+fn what_an_old_owner_has_told_and_nobody_has_read_yet_is_the_new_owners() {
+    let _alone = ALONE.lock().unwrap_or_else(|error| error.into_inner());
+    // given datagrams of a peer without a channel, in the ring to the control thread
+    let mut world = World::new();
+    let route = world.open();
+    let mut stranger = Host::new("127.0.0.1");
+    let told = |stats: &dataplane::stats::Snapshot| stats.workers[0].peers_to_control;
+    (0..20_u32).for_each(|number| stranger.send(route.relay, &number.to_be_bytes()));
+    world.rig.until("all are told", |stats| told(stats) == 20);
+    // when the port moves twice
+    let port = world.rig.plane.move_port(route.port, 3).unwrap();
+    let port = world.rig.plane.move_port(port, 2).unwrap();
+    world.rig.plane.flush();
+    world.rig.until("it is there", |stats| stats.workers[2].ports == 1);
+    // then
+    let told = world.rig.told(20, PATIENCE);
+    assert_eq!(told.len(), 20);
+    for (number, told) in (0..).zip(told) {
+        let Told::Peer { port: of, relay, peer, bytes } = told else { panic!("{told:?}") };
+        assert_eq!((of, relay, peer), (port, route.relay, stranger.address));
+        assert_eq!(bytes, u32::to_be_bytes(number));
+    }
+    // and what it tells is nobody's once the port is closed
+    stranger.send(route.relay, &[0; 4]);
+    world.rig.until("it is told", |stats| stats.workers[2].peers_to_control == 1);
+    world.rig.plane.close_port(port);
+    assert_eq!(world.rig.told(1, Duration::from_millis(20)), []);
 }
 
 #[test]
