@@ -1,6 +1,7 @@
 //! coturn's own test client, turnutils_uclient, against its echo, turnutils_peer.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +19,8 @@ const CLIENTS: u64 = 2;
 /// Bytes of a message.
 const LENGTH: u64 = 171;
 const PRELOADED: &str = "installed/uclient/channels.so";
+/// Beside it, for dual allocations from a relay that reads RFC 8656's attribute: see uclient/dual.c.
+const PRELOADED_FOR_DUAL: &str = "installed/uclient/dual.so";
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// One way of running it.
@@ -122,8 +125,7 @@ fn negative_tests_of_uclient_end_as_against_the_oracle() {
         in_lab(Topology::TwoArmed, |lab| {
             let relay = RelayUnderTest::launch(lab, &extended(tier))?;
             for flags in NEGATIVE {
-                let mode = Mode { flags, ..STREAMS[0] };
-                let mut client = uclient(lab, &mode, mode.inner.peer())?;
+                let mut client = uclient_with(lab, Family::V4, flags, Family::V4.peer())?;
                 ensure!(!client.wait(LIMIT)?.success(), "{flags:?} ended well");
                 let output = client.output();
                 let error = output.lines().rfind(|line| line.contains("error "));
@@ -171,7 +173,7 @@ fn extended(tier: Tier) -> Launch<'static> {
 }
 
 /// What goes over a connection, or wants an extension; the relay has all of them on.
-const STREAMS: [Mode; 9] = [
+const STREAMS: [Mode; 11] = [
     Mode {
         name: "TCP",
         outer: Family::V4,
@@ -236,6 +238,20 @@ const STREAMS: [Mode; 9] = [
         flags: &["-c", "-X", "-M"],
         carried: Carried::Channel,
     },
+    Mode {
+        name: "dual allocation",
+        outer: Family::V4,
+        inner: Family::V4,
+        flags: &["-Z", "-X"],
+        carried: Carried::Channel,
+    },
+    Mode {
+        name: "dual allocation, to IPv6",
+        outer: Family::V4,
+        inner: Family::V6,
+        flags: &["-Z", "-x"],
+        carried: Carried::Channel,
+    },
 ];
 
 #[test]
@@ -298,7 +314,13 @@ fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
     let relay = RelayUnderTest::launch(lab, &Launch { identity, ..extended(tier) })?;
     let peer = SocketAddr::new(mode.inner.peer(), PEER_PORT);
     let _echo = echo(lab, peer)?;
-    let mut client = uclient(lab, mode, peer.ip())?;
+    let installed = installed()?;
+    let mut preloaded = vec![installed.join(PRELOADED)];
+    // The oracle knows the draft's number only.
+    if tier != Tier::Oracle && mode.flags.contains(&"-Z") {
+        preloaded.push(installed.join(PRELOADED_FOR_DUAL));
+    }
+    let mut client = uclient(lab, (mode.outer, mode.flags), peer.ip(), &preloaded)?;
     let status = client.wait(LIMIT)?;
     ensure!(status.success(), "uclient: {status}\n{}", client.last_words());
     let report = Report::parse(&client.output()).with_context(|| client.last_words())?;
@@ -310,17 +332,23 @@ fn run(lab: &Lab, tier: Tier, mode: &Mode) -> Result<()> {
     }
 }
 
-fn uclient(lab: &Lab, mode: &Mode, peer: IpAddr) -> Result<Process> {
-    uclient_with(lab, mode.outer, mode.flags, peer)
+fn uclient_with(lab: &Lab, outer: Family, flags: &[&str], peer: IpAddr) -> Result<Process> {
+    uclient(lab, (outer, flags), peer, &[installed()?.join(PRELOADED)])
 }
 
-fn uclient_with(lab: &Lab, outer: Family, flags: &[&str], peer: IpAddr) -> Result<Process> {
+fn uclient(
+    lab: &Lab,
+    (outer, flags): (Family, &[&str]),
+    peer: IpAddr,
+    preloaded: &[PathBuf],
+) -> Result<Process> {
     let server = outer.listener();
     let (port, peer_port) = (server.port().to_string(), PEER_PORT.to_string());
     let (server, peer) = (server.ip().to_string(), peer.to_string());
     let (messages, clients) = (MESSAGES.to_string(), CLIENTS.to_string());
     // See uclient/channels.c.
-    let preload = format!("LD_PRELOAD={}", installed()?.join(PRELOADED).display());
+    let preloaded: Vec<String> = preloaded.iter().map(|path| path.display().to_string()).collect();
+    let preload = format!("LD_PRELOAD={}", preloaded.join(":"));
     let mut words =
         vec!["env", &preload, "turnutils_uclient", "-u", USER, "-w", PASSWORD, "-p", &port];
     words.extend(["-n", &messages, "-m", &clients, "-z", "5", "-l", "171"]);
