@@ -1,53 +1,11 @@
 //! The packet path allocates nothing once it is warm: counted in every thread but the test's own.
-#![expect(unsafe_code, reason = "a global allocator that counts")]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "support/rig.rs"]
 mod rig;
 
 use rig::{Host, PATIENCE, Rig, channel_data};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
-struct Counting;
-
-static COUNTED: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static IS_TEST: Cell<bool> = const { Cell::new(false) };
-}
-
-fn note() {
-    if !IS_TEST.with(Cell::get) {
-        COUNTED.fetch_add(1, SeqCst);
-    }
-}
-
-// SAFETY: every call is the system allocator's own, with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: passed on as it came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// One round of everything that a warm worker does: both directions, several channels, messages
 /// to the control thread, its answers, and refusals.
@@ -76,7 +34,7 @@ fn round(rig: &mut Rig, client: &mut Host, peers: &mut [Host], relays: &[std::ne
 
 #[test]
 fn a_warm_worker_allocates_nothing() {
-    IS_TEST.with(|is_test| is_test.set(true));
+    counting::leave_out_this_thread();
     // given four channels, warm
     let mut rig = Rig::start(1, &["127.0.0.1:0"]);
     let mut client = Host::new("127.0.0.1");
@@ -100,10 +58,10 @@ fn a_warm_worker_allocates_nothing() {
         relays.push(relay);
     }
     (0..20).for_each(|_| round(&mut rig, &mut client, &mut peers, &relays));
-    assert!(COUNTED.load(SeqCst) > 0, "the worker's own start was counted");
+    assert!(counting::counted() > 0, "the worker's own start was counted");
     // when
-    let before = COUNTED.load(SeqCst);
+    let before = counting::counted();
     (0..500).for_each(|_| round(&mut rig, &mut client, &mut peers, &relays));
     // then
-    assert_eq!(COUNTED.load(SeqCst) - before, 0, "in {} datagrams", 500 * 66);
+    assert_eq!(counting::counted() - before, 0, "in {} datagrams", 500 * 66);
 }

@@ -1,59 +1,17 @@
 //! The way of a TCP client's media allocates nothing once it is warm: counted in every thread but
 //! the test's own.
-#![expect(unsafe_code, reason = "a global allocator that counts")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests wait and measure")]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "session/kit.rs"]
 mod kit;
 #[path = "support/rig.rs"]
 mod rig;
 
 use kit::*;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
-struct Counting;
-
-static COUNTED: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static IS_TEST: Cell<bool> = const { Cell::new(false) };
-}
-
-fn note() {
-    if !IS_TEST.with(Cell::get) {
-        COUNTED.fetch_add(1, SeqCst);
-    }
-}
-
-// SAFETY: every call is the system allocator's own, with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
-        // SAFETY: passed on as it came.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: passed on as it came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Media in both directions, a message and its answer, and a frame in two pieces.
 fn round(rig: &mut rig::Rig, stream: &mut TcpStream, peer: &UdpSocket, relay: SocketAddr) {
@@ -75,14 +33,14 @@ fn round(rig: &mut rig::Rig, stream: &mut TcpStream, peer: &UdpSocket, relay: So
 
 #[test]
 fn a_warm_session_thread_relays_a_tcp_clients_media_without_allocating() {
-    IS_TEST.with(|is_test| is_test.set(true));
+    counting::leave_out_this_thread();
     let mut rig = start(|_| ());
     let (mut stream, peer) = (connect(rig.tcp()), peer());
     let client = introduce(&mut rig, &mut stream);
     let route = rig.bind_channel(client, 0x4000, peer.local_addr().unwrap());
     (0..20).for_each(|_| round(&mut rig, &mut stream, &peer, route.relay));
-    assert!(COUNTED.load(SeqCst) > 0, "the thread's own start was counted");
-    let before = COUNTED.load(SeqCst);
+    assert!(counting::counted() > 0, "the thread's own start was counted");
+    let before = counting::counted();
     (0..500).for_each(|_| round(&mut rig, &mut stream, &peer, route.relay));
-    assert_eq!(COUNTED.load(SeqCst) - before, 0, "in {} messages", 500 * 19);
+    assert_eq!(counting::counted() - before, 0, "in {} messages", 500 * 19);
 }
