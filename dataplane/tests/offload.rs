@@ -95,6 +95,9 @@ fn messages_among_merged_channel_data_reach_the_control_thread_each_for_itself()
     let (mut client, mut peer) = (Host::new("127.0.0.1"), Host::new("127.0.0.1"));
     let listener = rig.listener(0);
     rig.channel(client.address, listener, "127.0.0.1", peer.address);
+    // and a worker that has come to its sockets: before that the kernel merges nothing for it
+    client.send(listener, &rig::stun(0));
+    assert_eq!(rig.told(1, PATIENCE).len(), 1);
     for index in 0..60_u8 {
         let bytes = match index % 3 {
             0 => channel_data(0x4000, &[index; 36], 0),
