@@ -13,6 +13,7 @@
 
 pub mod memory;
 pub mod socket;
+pub mod xsk;
 
 use crate::batch::{Batch, SocketId};
 use std::io;
