@@ -25,7 +25,9 @@ mod netlink;
 mod network;
 mod paths;
 mod program;
+mod punting;
 mod routes;
+mod shared;
 mod snapshot;
 mod tags;
 #[cfg(test)]
@@ -36,6 +38,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -47,13 +50,17 @@ use clock::Clock;
 use netlink::facts::LinkKind;
 use network::{Network, Settled};
 use program::Program;
+use punting::Punting;
 use routes::Routes;
+use shared::SharedClock;
 use tags::Untagging;
 
 pub use attach::{AttachedInterface, XdpMode};
 pub use error::AttachError;
 pub use network::NetworkStats;
+pub(crate) use shared::{FrameTables, FrameView, Looked};
 pub use snapshot::{CpuSnapshot, KernelSnapshot};
+pub use wire::Punt;
 
 /// How often the two clocks are compared.
 const CLOCK_CHECK: Duration = Duration::from_secs(5);
@@ -65,12 +72,14 @@ pub struct KernelConfig {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: XdpMode,
-    /// UDP ports that clients send to.
-    pub listen_ports: Vec<u16>,
+    /// Addresses that clients send to; `0.0.0.0` and `[::]` stand for all of their family.
+    pub listen: Vec<SocketAddr>,
     /// The relayed addresses; at most [`RELAY_ADDRESSES_MAX`].
     pub relay_ips: Vec<IpAddr>,
     /// Channels that can be published at a time.
     pub routes_max: usize,
+    /// What goes to workers by AF_XDP, where they have sockets.
+    pub punt: Punt,
 }
 
 /// What a round of [`Kernel::on_event`] or [`Kernel::tick`] did.
@@ -126,6 +135,11 @@ pub struct Kernel {
     /// As attached, everywhere.
     mode: XdpMode,
     relay_ips: Vec<IpAddr>,
+    listen: Vec<SocketAddr>,
+    punt: Punt,
+    /// The clock as workers read it.
+    shared_clock: Arc<SharedClock>,
+    places_refused: usize,
     ports_open: usize,
     checked: Duration,
     routes_moved: u64,
@@ -165,9 +179,11 @@ impl Kernel {
         if !missing.is_empty() {
             return Err(AttachError::Capabilities { missing });
         }
-        let (program, tables) = Program::load(config.routes_max, links.index_max())?;
+        let (program, tables) = Program::load(config.routes_max, links.index_max(), config.punt)?;
         let network = Network::open(tables.hops).map_err(asking)?;
         let clock = program.clock()?;
+        let (jiffy, ahead) = clock.relation();
+        let shared_clock = SharedClock::new(jiffy, ahead);
         let routes = Routes::new(tables.geometry, tables.index, tables.entries, config.routes_max);
         let names: BTreeSet<&String> = config.interfaces.iter().collect();
         let port = |name: &&String| Port {
@@ -185,14 +201,18 @@ impl Kernel {
             asked: config.mode,
             mode: config.mode,
             relay_ips: config.relay_ips.iter().map(IpAddr::to_canonical).collect(),
+            listen: config.listen.clone(),
+            punt: config.punt,
+            shared_clock,
+            places_refused: 0,
             ports_open: 0,
             checked: Duration::ZERO,
             routes_moved: 0,
             clock_corrections: 0,
             vlans_refused: 0,
         };
-        for port in &config.listen_ports {
-            kernel.program.ports()[usize::from(*port)].fetch_or(LISTENER, Relaxed);
+        for listener in &config.listen {
+            kernel.program.ports()[usize::from(listener.port())].fetch_or(LISTENER, Relaxed);
         }
         let attached = kernel.attach_all()?;
         Ok((kernel, attached))
@@ -254,6 +274,7 @@ impl Kernel {
                 && self.clock.correct(reading)
             {
                 self.clock_corrections += 1;
+                self.shared_clock.set(self.clock.relation().1);
                 self.routes.write_all(&self.network, &self.clock);
             }
         }
@@ -276,6 +297,7 @@ impl Kernel {
             routes_moved: self.routes_moved,
             clock_corrections: self.clock_corrections,
             vlans_refused: self.vlans_refused,
+            places_refused: self.places_refused,
         }
     }
 
@@ -414,6 +436,31 @@ impl Kernel {
         let more = self.network.set_attached(attached);
         let refused = self.program.set_ingress(self.network.links().ingress());
         self.vlans_refused += refused as u64;
+        if self.punt != Punt::Off {
+            let addresses = self.network.links().all_addresses();
+            let Kernel { program, listen, relay_ips, .. } = self;
+            self.places_refused = program.punting().set_places(&addresses, listen, relay_ips);
+        }
         more
+    }
+
+    /// The tables as workers read them.
+    pub(crate) fn frame_tables(&self) -> Result<FrameTables, AttachError> {
+        self.program.frame_tables(Arc::clone(&self.shared_clock))
+    }
+
+    /// The interfaces that the program is attached to now: their indexes and names.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.interfaces.iter().filter_map(|port| Some((port.link.as_ref()?.0, port.name.as_str())))
+    }
+
+    /// True while an interface is up.
+    pub(crate) fn is_up(&self, index: u32) -> bool {
+        self.network.links().get(index).is_some_and(|link| link.up)
+    }
+
+    /// What goes to AF_XDP.
+    pub(crate) fn punting(&mut self) -> &mut Punting {
+        self.program.punting()
     }
 }

@@ -64,6 +64,7 @@ impl Relay for Host {
         let words = [
             &[counted.packets[to_peer], counted.packets[to_client]][..],
             &[counted.bytes[to_peer], counted.bytes[to_client]],
+            &[counted.punted],
             &counted.refused,
         ];
         let counted = words.concat().try_into().expect("all words of Counters");

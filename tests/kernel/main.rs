@@ -10,6 +10,7 @@ mod expect;
 mod generated;
 mod host;
 mod program;
+mod punted;
 mod world;
 
 use wire::{Counters, Direction};

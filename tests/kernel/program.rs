@@ -2,17 +2,20 @@
 #![allow(unsafe_code, reason = "maps the program's maps into the test's memory")]
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, XskMap};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::table::{Entry, Geometry, HASH_WORDS, Memory, Writer};
-use wire::{Counters, HOPS_MAX, HopCell};
+use wire::{Counters, HOPS_MAX, HopCell, Place, Punt};
 
 use crate::world::{INGRESS, Outcome, Relay, World};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/object/relay.o");
+
+/// Where [`Counters::punted`] is among its words.
+pub(crate) const PUNTED: usize = Counters::WORDS - wire::Reason::COUNT - 1;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -28,11 +31,17 @@ pub(crate) struct Program {
     hops: &'static [HopCell],
     links: Array<MapData, u64>,
     vlans: HashMap<MapData, u64, u64>,
+    socket: Option<OwnedFd>,
 }
 
 impl Program {
     /// Loads the program with the tables of `world`.
     pub(crate) fn load(world: &World) -> Result<Self> {
+        Self::load_punting(world, Punt::Off)
+    }
+
+    /// The same, with what goes to AF_XDP.
+    pub(crate) fn load_punting(world: &World, punt: Punt) -> Result<Self> {
         let buckets = Geometry::buckets_for(1024);
         let secret =
             std::array::from_fn(|at| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at as u64 + 3));
@@ -40,9 +49,11 @@ impl Program {
         let words: [u64; HASH_WORDS + 1] = zerocopy::transmute!(*geometry);
         let mut ebpf = EbpfLoader::new()
             .override_global("GEOMETRY", &words[..], true)
+            .override_global("PUNT", &(punt as u64), true)
             .map_max_entries("INDEX", buckets)
             .map_max_entries("ENTRIES", 1024)
             .map_max_entries("LINKS", 16)
+            .map_max_entries("SLOTS", 16)
             .load(OBJECT)
             .context("this test loads BPF programs: it needs root")?;
         let relay: &mut Xdp = ebpf.program_mut("relay").context("relay")?.try_into()?;
@@ -60,6 +71,7 @@ impl Program {
             hops: mapped(&ebpf, "HOPS", HOPS_MAX)?,
             links: ebpf.take_map("LINKS").context("LINKS")?.try_into()?,
             vlans: ebpf.take_map("VLANS").context("VLANS")?.try_into()?,
+            socket: None,
             ebpf,
         };
         program.fill(world)?;
@@ -81,6 +93,22 @@ impl Program {
             let key = u64::from(INGRESS) << 32 | u64::from(*vlan);
             self.vlans.insert(key, wire::mac_word(world.mac), 0)?;
         }
+        Ok(())
+    }
+
+    /// Tells it that these places are ours, and gives it a socket for the queue of test runs.
+    pub(crate) fn take_frames(&mut self, places: &[(Place, u64)], socket: OwnedFd) -> Result<()> {
+        let mut map: HashMap<_, [u64; 3], u64> =
+            self.ebpf.take_map("PLACES").context("PLACES")?.try_into()?;
+        for (place, word) in places {
+            map.insert(place.0, word, 0)?;
+        }
+        let mut slots: Array<_, u32> = self.ebpf.take_map("SLOTS").context("SLOTS")?.try_into()?;
+        slots.set(INGRESS, 1 + 64, 0)?;
+        let mut sockets = XskMap::try_from(self.ebpf.take_map("SOCKETS").context("SOCKETS")?)?;
+        sockets.set(64, socket.as_raw_fd(), 0)?;
+        // in the map only for as long as it is open
+        self.socket = Some(socket);
         Ok(())
     }
 
@@ -112,9 +140,10 @@ impl Relay for Program {
         let before = self.counters().expect("the counters can be read");
         let (action, frame) = self.test_run(frame).expect("a test run of this frame");
         let after = self.counters().expect("the counters can be read");
-        let counted = std::array::from_fn(|at| after[at] - before[at]);
+        let counted: [u64; Counters::WORDS] = std::array::from_fn(|at| after[at] - before[at]);
         let forwarded = match action {
             XDP_TX => Some(INGRESS),
+            XDP_REDIRECT if counted[PUNTED] != 0 => None,
             XDP_REDIRECT => Some(World::OTHER_INTERFACE),
             XDP_PASS | XDP_DROP => None,
             _ => panic!("the program gave action {action}"),
@@ -136,5 +165,15 @@ fn mapped<T>(ebpf: &Ebpf, name: &str, len: usize) -> Result<&'static [T]> {
         let start = libc::mmap(std::ptr::null_mut(), bytes, access, libc::MAP_SHARED, fd, 0);
         anyhow::ensure!(start != libc::MAP_FAILED, "{name}: {}", std::io::Error::last_os_error());
         Ok(std::slice::from_raw_parts(start.cast(), len))
+    }
+}
+
+/// An AF_XDP socket, bound to nothing: enough to be in a map.
+pub(crate) fn xdp_socket() -> Result<OwnedFd> {
+    // SAFETY: no pointers; the descriptor is new, and nobody else's.
+    unsafe {
+        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        anyhow::ensure!(fd >= 0, "AF_XDP: {}", std::io::Error::last_os_error());
+        Ok(OwnedFd::from_raw_fd(fd))
     }
 }

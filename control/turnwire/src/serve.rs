@@ -49,7 +49,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let plane = Dataplane::start(plane_config(&plan, descriptors), Arc::clone(&waker))?;
     let listen = Listening::of(&plane);
     let tier =
-        tier::choose(&plan, ports_of(plane.listen_addresses())).map_err(|wrong| anyhow!(wrong))?;
+        tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);
@@ -121,13 +121,6 @@ fn ports_max(plan: &Plan) -> usize {
     let families = families.into_iter().filter(|&there| there).count();
     let wanted = plan.config.max_allocations.value * families + RESERVATIONS_MAX;
     wanted.min(plan.ports_per_ip() * plan.relay_ips.len())
-}
-
-fn ports_of(listen: &[SocketAddr]) -> Vec<u16> {
-    let mut ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
 }
 
 type Admin = (SocketAddr, std::sync::mpsc::Receiver<admin::Question>);

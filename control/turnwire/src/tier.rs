@@ -1,6 +1,8 @@
 //! Which tier carries channel data: the kernel program, or sockets alone; and why.
 
-use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig};
+use std::net::SocketAddr;
+
+use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig, Punt};
 
 use crate::config::XdpMode;
 use crate::plan::Plan;
@@ -30,7 +32,7 @@ impl Tier {
 ///
 /// # Errors
 /// It cannot be attached, and `--xdp-mode` is `native` or `generic`: in words.
-pub fn choose(plan: &Plan, listen_ports: Vec<u16>) -> Result<Tier, String> {
+pub fn choose(plan: &Plan, listen: Vec<SocketAddr>) -> Result<Tier, String> {
     let config = &plan.config;
     let mode = match config.xdp_mode.value {
         XdpMode::Off => return Ok(Tier::sockets("--xdp-mode is off", false)),
@@ -41,7 +43,7 @@ pub fn choose(plan: &Plan, listen_ports: Vec<u16>) -> Result<Tier, String> {
         XdpMode::Native => dataplane::kernel::XdpMode::Native,
         XdpMode::Generic => dataplane::kernel::XdpMode::Generic,
     };
-    match Kernel::attach(&kernel_config(plan, mode, listen_ports)) {
+    match Kernel::attach(&kernel_config(plan, mode, listen)) {
         Ok((kernel, interfaces)) => {
             let each: Vec<String> = interfaces
                 .iter()
@@ -63,13 +65,14 @@ pub fn choose(plan: &Plan, listen_ports: Vec<u16>) -> Result<Tier, String> {
 fn kernel_config(
     plan: &Plan,
     mode: dataplane::kernel::XdpMode,
-    listen_ports: Vec<u16>,
+    listen: Vec<SocketAddr>,
 ) -> KernelConfig {
     KernelConfig {
         interfaces: plan.config.xdp.iter().map(|given| given.value.clone()).collect(),
         mode,
-        listen_ports,
+        listen,
         relay_ips: plan.relay_ips.clone(),
         routes_max: plan.config.max_channels.value,
+        punt: Punt::Off,
     }
 }

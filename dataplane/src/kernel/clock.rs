@@ -54,6 +54,13 @@ impl Clock {
         }
     }
 
+    /// Length of a jiffy, and how far jiffies, as time, are ahead of CLOCK_MONOTONIC: nanoseconds.
+    pub(crate) fn relation(&self) -> (u64, i64) {
+        let Reading { jiffies, nanoseconds } = self.seen;
+        let ahead = i128::from(jiffies) * i128::from(self.jiffy) - i128::from(nanoseconds);
+        (self.jiffy, i64::try_from(ahead).unwrap_or(i64::MAX))
+    }
+
     /// Compares with a new reading. True when the clocks have parted: from now on the new one
     /// counts, and what was computed before is wrong.
     pub(crate) fn correct(&mut self, seen: Reading) -> bool {

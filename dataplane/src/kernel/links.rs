@@ -143,6 +143,11 @@ impl Links {
         }
     }
 
+    /// Every address of this host.
+    pub(crate) fn all_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses.values().flatten().copied().collect()
+    }
+
     /// How frames leave by the interface that the kernel would send through; `None` when it is
     /// down, or not one that the program can send by.
     pub(crate) fn egress(&self, index: u32) -> Option<Egress> {

@@ -3,18 +3,21 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use wire::table::{Bucket, ENTRIES_MAX, Entry, Geometry, HASH_WORDS};
-use wire::{Counters, HOPS_MAX, HopCell};
+use wire::{Counters, HOPS_MAX, HopCell, Punt};
 
 use super::clock::{Clock, Reading, jiffy_nanoseconds};
 use super::error::AttachError;
 use super::links::Ingress;
 use super::maps::{Mapping, memory_bytes};
+use super::punting::Punting;
+use super::shared::{FrameTables, SharedClock};
 
 /// Built by scripts/build-ebpf and committed, so that nobody else needs its toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/relay.o");
@@ -36,6 +39,9 @@ pub(crate) struct Program {
     vlans: HashMap<MapData, u64, u64>,
     counters: PerCpuArray<MapData, CpuWords>,
     clock: Array<MapData, [u64; 2]>,
+    punting: Punting,
+    geometry: Geometry,
+    entries: usize,
     ingress: Ingress,
     memory_bytes: u64,
 }
@@ -50,9 +56,11 @@ pub(crate) struct Tables {
 
 impl Program {
     /// Loads the program with a table for `routes_max` channels; interfaces up to `index_max` exist.
+    /// `punt`: what goes to AF_XDP.
     pub(crate) fn load(
         routes_max: usize,
         index_max: u32,
+        punt: Punt,
     ) -> Result<(Program, Tables), AttachError> {
         let entries = entries(routes_max);
         let geometry = geometry(entries)?;
@@ -62,9 +70,11 @@ impl Program {
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("GEOMETRY", &words, true)
+            .override_global("PUNT", &(punt as u64), true)
             .map_max_entries("INDEX", buckets)
             .map_max_entries("ENTRIES", entries)
             .map_max_entries("LINKS", indexes)
+            .map_max_entries("SLOTS", indexes)
             .load(OBJECT)
             .map_err(refused)?;
         for name in ["relay", "clock"] {
@@ -83,11 +93,36 @@ impl Program {
             vlans: take(&mut ebpf, "VLANS")?.try_into().map_err(broken)?,
             counters: take(&mut ebpf, "COUNTERS")?.try_into().map_err(broken)?,
             clock: take(&mut ebpf, "CLOCK")?.try_into().map_err(broken)?,
+            punting: Punting::new(
+                take(&mut ebpf, "PLACES")?.try_into().map_err(broken)?,
+                XskMap::try_from(take(&mut ebpf, "SOCKETS")?).map_err(broken)?,
+                take(&mut ebpf, "SLOTS")?.try_into().map_err(broken)?,
+            ),
+            geometry: tables.geometry,
+            entries: tables.entries.len(),
             ingress: Ingress::new(),
             memory_bytes,
             ebpf,
         };
         Ok((program, tables))
+    }
+
+    /// The same tables, for workers.
+    pub(crate) fn frame_tables(&self, clock: Arc<SharedClock>) -> Result<FrameTables, AttachError> {
+        let (buckets, ebpf) = (self.geometry.buckets as usize, &self.ebpf);
+        Ok(FrameTables {
+            geometry: self.geometry,
+            index: mapping(ebpf, "INDEX", buckets)?,
+            entries: mapping(ebpf, "ENTRIES", self.entries)?,
+            hops: mapping(ebpf, "HOPS", HOPS_MAX)?,
+            ports: mapping(ebpf, "PORTS", PORTS)?,
+            clock,
+        })
+    }
+
+    /// What goes to AF_XDP.
+    pub(crate) fn punting(&mut self) -> &mut Punting {
+        &mut self.punting
     }
 
     /// The program's descriptor, for attaching it.

@@ -11,7 +11,9 @@ use crate::stats::Traffic;
 pub struct CpuSnapshot {
     /// Forwarded, by [`Direction`]. A datagram that stayed inside is in both.
     pub forwarded: [Traffic; 2],
-    /// Not forwarded, by [`Reason`]: passed to the kernel, and so to the sockets.
+    /// Handed to workers by AF_XDP; what of it had no live route is in `refused` as well.
+    pub punted: u64,
+    /// Not forwarded, by [`Reason`]: passed to the kernel, and so to the sockets, or punted.
     pub refused: [u64; Reason::COUNT],
 }
 
@@ -19,18 +21,21 @@ impl CpuSnapshot {
     /// Nothing counted.
     pub const ZERO: CpuSnapshot = CpuSnapshot {
         forwarded: [Traffic { packets: 0, bytes: 0 }; 2],
+        punted: 0,
         refused: [0; Reason::COUNT],
     };
 
-    /// From the words of [`Counters`]: packets and bytes by direction, then the reasons.
+    /// From the words of [`Counters`]: packets and bytes by direction, what was punted, then the
+    /// reasons.
     pub(crate) fn from_words(words: &CpuWords) -> CpuSnapshot {
-        const _: () = assert!(Counters::WORDS == 4 + Reason::COUNT);
-        let [to_peer, to_client, bytes_to_peer, bytes_to_client, refused @ ..] = words;
+        const _: () = assert!(Counters::WORDS == 5 + Reason::COUNT);
+        let [to_peer, to_client, bytes_to_peer, bytes_to_client, punted, refused @ ..] = words;
         CpuSnapshot {
             forwarded: [
                 Traffic { packets: *to_peer, bytes: *bytes_to_peer },
                 Traffic { packets: *to_client, bytes: *bytes_to_client },
             ],
+            punted: *punted,
             refused: *refused,
         }
     }
@@ -59,6 +64,8 @@ pub struct KernelSnapshot {
     pub clock_corrections: u64,
     /// VLANs that are ours and found no place in the program's table.
     pub vlans_refused: u64,
+    /// Addresses and listeners that found no place in the table of what goes to AF_XDP.
+    pub places_refused: usize,
 }
 
 impl KernelSnapshot {
@@ -68,6 +75,11 @@ impl KernelSnapshot {
             let Traffic { packets, bytes } = cpu.forwarded[direction as usize];
             Traffic { packets: sum.packets + packets, bytes: sum.bytes + bytes }
         })
+    }
+
+    /// Handed to workers by AF_XDP, by all CPUs.
+    pub fn punted(&self) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.punted).sum()
     }
 
     /// Refused for `reason` by all CPUs.

@@ -32,7 +32,7 @@ static LINKS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static VLANS: HashMap<u64, u64> = HashMap::with_max_entries(256, 0);
 /// What was done, per CPU.
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// Size and secret of the route table.
 #[unsafe(no_mangle)]

@@ -1,7 +1,8 @@
 //! The XDP program: `wire`'s functions over the kernel's frames and maps. Thin on purpose.
 //!
 //! Everything is decided before the first write. A frame that is not forwarded is passed to the
-//! kernel untouched; a frame that tore after the first write is dropped.
+//! kernel untouched, or handed to a worker by AF_XDP; a frame that tore after the first write is
+//! dropped.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -9,9 +10,10 @@
 mod clock;
 mod frame;
 mod maps;
+mod punt;
 
 use aya_ebpf::{
-    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
     helpers::bpf_redirect,
     macros::xdp,
     programs::XdpContext,
@@ -27,7 +29,13 @@ pub fn relay(ctx: XdpContext) -> u32 {
         Ok(action) => action,
         Err(reason) => {
             maps::refused(reason);
-            if matches!(reason, Reason::Torn) { XDP_DROP } else { XDP_PASS }
+            match reason {
+                Reason::Torn => XDP_DROP,
+                Reason::Stun if punt::is_on() => punt::punt(ctx.ctx, Some(Reason::Stun)),
+                Reason::NoRoute if punt::is_on() => punt::punt(ctx.ctx, Some(Reason::NoRoute)),
+                Reason::Expired if punt::is_on() => punt::punt(ctx.ctx, Some(Reason::Expired)),
+                _ => XDP_PASS,
+            }
         }
     }
 }
@@ -37,6 +45,9 @@ fn forward(ctx: &XdpContext) -> Result<u32, Reason> {
     let ingress = ctx.ingress_ifindex() as u32;
     let mut frame = Xdp(ctx);
     let plan = wire::plan(&frame, &Maps, &Link(ingress))?;
+    if punt::takes_all() && punt::punt(ctx.ctx, None) == XDP_REDIRECT {
+        return Ok(XDP_REDIRECT);
+    }
     wire::rewrite(&mut frame, &plan)?;
     maps::forwarded(&plan.forward);
     let egress = plan.hop.ifindex;

@@ -45,6 +45,11 @@ impl Address {
         Self(words)
     }
 
+    #[inline(always)]
+    pub(crate) const fn words(&self) -> [u64; 2] {
+        self.0
+    }
+
     /// The family that a datagram to this address travels in.
     #[inline(always)]
     pub const fn family(&self) -> Family {

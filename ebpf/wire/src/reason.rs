@@ -99,13 +99,16 @@ pub struct Counters {
     pub packets: [u64; 2],
     /// Bytes of application data forwarded, by [`Direction`].
     pub bytes: [u64; 2],
+    /// Handed to a worker by AF_XDP; those without a live route are in `refused` as well.
+    pub punted: u64,
     /// Datagrams not forwarded, by [`Reason`].
     pub refused: [u64; Reason::COUNT],
 }
 
 impl Counters {
     /// Nothing counted.
-    pub const ZERO: Self = Self { packets: [0; 2], bytes: [0; 2], refused: [0; Reason::COUNT] };
+    pub const ZERO: Self =
+        Self { packets: [0; 2], bytes: [0; 2], punted: 0, refused: [0; Reason::COUNT] };
     /// Words of this structure.
     pub const WORDS: usize = size_of::<Self>() / 8;
 }

@@ -148,9 +148,10 @@ pub(super) fn config() -> KernelConfig {
         interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
         // Far ends have GRO on, so that a redirect reaches them natively.
         mode: XdpMode::Native,
-        listen_ports: vec![3478],
+        listen: vec!["0.0.0.0:3478".parse().unwrap(), "[::]:3478".parse().unwrap()],
         relay_ips: vec!["198.51.100.1".parse().unwrap(), "2001:db8:2::1".parse().unwrap()],
         routes_max: 1000,
+        punt: crate::kernel::Punt::Off,
     }
 }
 

@@ -1,0 +1,121 @@
+//! The program's tables as workers read them: the same memory, mapped once more.
+//!
+//! A frame that reaches a worker by AF_XDP is decided by what decided in the program, over the same
+//! routes, next hops and time. The control thread's stores reach both at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use wire::table::{Bucket, Entry, Geometry, Table};
+use wire::{Hop, HopCell, Ingress, Network, PortUse, Tables};
+
+use super::maps::Mapping;
+
+/// From CLOCK_MONOTONIC to jiffies, for workers; one word, so that it changes at once.
+#[derive(Debug)]
+pub(crate) struct SharedClock {
+    jiffy: u64,
+    /// Nanoseconds that jiffies are ahead of CLOCK_MONOTONIC.
+    ahead: AtomicI64,
+}
+
+impl SharedClock {
+    pub(crate) fn new(jiffy: u64, ahead: i64) -> Arc<SharedClock> {
+        Arc::new(SharedClock { jiffy, ahead: AtomicI64::new(ahead) })
+    }
+
+    pub(crate) fn set(&self, ahead: i64) {
+        self.ahead.store(ahead, Relaxed);
+    }
+
+    /// Rounded up: a route is never found live after its end.
+    fn jiffies(&self, time: Duration) -> u64 {
+        let time = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let ahead = self.ahead.load(Relaxed);
+        u64::try_from(time.saturating_add(ahead)).unwrap_or(0).div_ceil(self.jiffy)
+    }
+}
+
+/// The program's route table, hops and ports.
+pub(crate) struct FrameTables {
+    pub(super) geometry: Geometry,
+    pub(super) index: Mapping<Bucket>,
+    pub(super) entries: Mapping<Entry>,
+    pub(super) hops: Mapping<HopCell>,
+    pub(super) ports: Mapping<AtomicU64>,
+    pub(super) clock: Arc<SharedClock>,
+}
+
+impl FrameTables {
+    /// As they are at `now`, CLOCK_MONOTONIC.
+    pub(crate) fn view(&self, now: Duration) -> FrameView<'_> {
+        FrameView { tables: self, now: self.clock.jiffies(now) }
+    }
+}
+
+/// The tables at one moment.
+pub(crate) struct FrameView<'t> {
+    tables: &'t FrameTables,
+    now: u64,
+}
+
+impl Table for FrameView<'_> {
+    #[inline(always)]
+    fn geometry(&self) -> Geometry {
+        self.tables.geometry
+    }
+    #[inline(always)]
+    fn bucket(&self, number: u32) -> [u64; 2] {
+        self.tables.index.get(number as usize).map_or([0; 2], Bucket::load)
+    }
+    #[inline(always)]
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.tables.entries.get(number as usize)
+    }
+}
+
+impl Tables for FrameView<'_> {
+    #[inline(always)]
+    fn port(&self, number: u16) -> PortUse {
+        PortUse(self.tables.ports.get(usize::from(number)).map_or(0, |word| word.load(Relaxed)))
+    }
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        self.now
+    }
+}
+
+impl Network for FrameView<'_> {
+    #[inline(always)]
+    fn hop(&self, index: u16) -> Option<Hop> {
+        self.tables.hops.get(usize::from(index))?.load()
+    }
+}
+
+/// Where a worker's frames come in: the program has looked at MAC address and VLAN already.
+pub(crate) struct Looked;
+
+impl Ingress for Looked {
+    #[inline(always)]
+    fn is_ours(&self, _mac: u64, _vlan: u16) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_counts_the_same_jiffies_and_never_fewer() {
+        let clock = SharedClock::new(4_000_000, 4_000_000 * 1_000 - 10_000_000_000);
+        let jiffies = |milliseconds| clock.jiffies(Duration::from_millis(milliseconds));
+        assert_eq!(
+            [10_000, 10_001, 10_004, 11_000, 0].map(jiffies),
+            [1_000, 1_001, 1_001, 1_250, 0]
+        );
+        clock.set(4_000_000);
+        assert_eq!(jiffies(4), 2);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the program hands to workers by AF_XDP, and what it must leave to the stack.
+
+use std::net::{IpAddr, SocketAddr};
+
+use turnwire_tests::frame::Datagram;
+use wire::{LISTENER, Place, PortUse, Punt};
+
+use crate::calls::{OUR_MAC, THEIR_MAC, call, from_client, from_peer, world};
+use crate::cases;
+use crate::program::{PUNTED, Program, xdp_socket};
+use crate::world::{Outcome, Relay};
+
+const OWN: [&str; 5] = ["44.1.0.1", "44.1.0.2", "44.1.0.3", "2e00::1", "2e00::2"];
+const RELAYS: [&str; 3] = ["44.1.0.2", "44.1.0.3", "2e00::2"];
+
+fn places() -> Vec<(Place, u64)> {
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address of the test");
+    let own = OWN.map(|text| {
+        // all of them are relay address 0 to the test's table of ports
+        let relay = if RELAYS.contains(&text) { PortUse::relay(0) } else { 0 };
+        (Place::new(ip(text).into(), 0.into()), LISTENER | relay)
+    });
+    let listeners =
+        ["44.1.0.1", "2e00::1"].map(|text| (Place::new(ip(text).into(), 3478.into()), LISTENER));
+    own.into_iter().chain(listeners).collect()
+}
+
+fn program(punt: Punt) -> Program {
+    let mut program = Program::load_punting(&world(), punt).unwrap();
+    program.take_frames(&places(), xdp_socket().unwrap()).unwrap();
+    program
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address of the test")
+}
+
+fn datagram(source: &str, destination: &str, payload: &[u8]) -> Vec<u8> {
+    Datagram::new((THEIR_MAC, OUR_MAC), at(source), at(destination)).carrying(payload).frame()
+}
+
+fn is_punted(outcome: &Outcome) -> bool {
+    outcome.counted[PUNTED] == 1
+}
+
+/// A Binding request, as far as the program looks.
+const STUN: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+fn first_byte(first: u8) -> Vec<u8> {
+    let mut message = STUN.to_vec();
+    message[0] = first;
+    message
+}
+
+#[test]
+fn what_is_ours_and_has_no_live_route_goes_to_the_worker() {
+    let mut program = program(Punt::Unrouted);
+    let (expired, inner_lone) = (call("expired"), call("inner lone"));
+    let unbound = [&[0x4f, 0xf0, 0, 4][..], b"data"].concat();
+    for (name, frame) in [
+        ("STUN over IPv4", datagram("44.9.0.9:1", "44.1.0.1:3478", &STUN)),
+        ("STUN over IPv6", datagram("[2e09::9]:1", "[2e00::1]:3478", &STUN)),
+        ("a channel nobody has", datagram("44.9.0.9:1", "44.1.0.1:3478", &unbound)),
+        ("an expired channel", from_client(&expired, b"data").frame()),
+        ("its peer", from_peer(&expired, b"data").frame()),
+        ("a peer without a channel", datagram("44.9.0.9:1", "44.1.0.2:50000", b"data")),
+        ("the same over IPv6", datagram("[2e09::9]:1", "[2e00::2]:50001", b"data")),
+        ("a client whose peer has no channel back", from_client(&inner_lone, b"data").frame()),
+    ] {
+        let outcome = program.run(&frame);
+        assert!(is_punted(&outcome), "{name}: {:?}", outcome.counted);
+        assert_eq!(outcome.frame, frame, "{name}: changed");
+        assert_eq!(outcome.forwarded, None, "{name}");
+    }
+}
+
+#[test]
+fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
+    let mut program = program(Punt::Unrouted);
+    let mut fragmented = Datagram::new((THEIR_MAC, OUR_MAC), at("44.9.0.9:1"), at("44.1.0.1:3478"))
+        .carrying(&[&STUN[..], &[0; 100]].concat());
+    let fragments = fragmented.fragments(16);
+    fragmented.options = vec![0; 8];
+    let foreign = Datagram::new((THEIR_MAC, THEIR_MAC), at("44.9.0.9:1"), at("44.1.0.1:3478"));
+    let long = [&STUN[..], &[0; 1500]].concat();
+    for (name, frame) in [
+        ("the listening port of another address", datagram("44.9.0.9:1", "44.1.0.2:3478", &STUN)),
+        ("a host behind us", datagram("44.9.0.9:1", "44.77.0.1:3478", &STUN)),
+        (
+            "a relay port of an address that relays not",
+            datagram("44.9.0.9:1", "44.1.0.1:50000", b"x"),
+        ),
+        ("a port nobody has", datagram("44.9.0.9:1", "44.1.0.2:50999", b"data")),
+        ("a DTLS record", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(22))),
+        ("the first of RFC 7983's DTLS", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(20))),
+        ("the last of them", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(63))),
+        ("no protocol of ours", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(4))),
+        ("QUIC", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(0xc0))),
+        ("a channel beyond the range", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(0x50))),
+        ("from loopback", datagram("127.0.0.1:1", "44.1.0.1:3478", &STUN)),
+        ("from this network", datagram("0.0.0.0:1", "44.1.0.1:3478", &STUN)),
+        ("from a group", datagram("224.0.0.1:1", "44.1.0.1:3478", &STUN)),
+        ("from ourselves", datagram("44.1.0.2:50000", "44.1.0.1:3478", &STUN)),
+        ("from a link-local address", datagram("[fe80::9]:1", "[2e00::1]:3478", &STUN)),
+        ("from the unspecified address", datagram("[::]:1", "[2e00::1]:3478", &STUN)),
+        ("another host's frame", foreign.carrying(&STUN).frame()),
+        ("options", fragmented.frame()),
+        ("a first fragment", fragments[0].clone()),
+        ("a later fragment", fragments[1].clone()),
+        ("a frame too long", datagram("44.9.0.9:1", "44.1.0.1:3478", &long)),
+        ("too big for the way out", from_client(&call("narrow"), &[7; 300]).frame()),
+        ("a next hop not known", from_client(&call("no hop"), b"data").frame()),
+    ] {
+        let outcome = program.run(&frame);
+        assert!(!is_punted(&outcome), "{name}");
+        assert_eq!((outcome.forwarded, outcome.frame), (None, frame), "{name}");
+    }
+}
+
+#[test]
+fn a_live_route_is_forwarded_by_the_program_unless_workers_forward_everything() {
+    let frame = from_client(&call("44"), b"data").frame();
+    let outcome = program(Punt::Unrouted).run(&frame);
+    assert!(outcome.forwarded.is_some() && !is_punted(&outcome));
+    let outcome = program(Punt::All).run(&frame);
+    assert!(outcome.forwarded.is_none() && is_punted(&outcome));
+    assert_eq!(outcome.frame, frame);
+    let stun = datagram("44.9.0.9:1", "44.1.0.1:3478", &STUN);
+    assert!(is_punted(&program(Punt::All).run(&stun)));
+    assert!(!is_punted(&program(Punt::Off).run(&stun)));
+}
+
+/// Nobody's fault stops anything: a queue without a socket is served as if there were no AF_XDP.
+#[test]
+fn without_a_socket_the_case_table_holds_whatever_is_switched_on() {
+    for punt in [Punt::Unrouted, Punt::All] {
+        let mut program = Program::load_punting(&world(), punt).unwrap();
+        for case in cases::all() {
+            let outcome = program.run(&case.frame);
+            assert_eq!(outcome.reason(), case.refused, "{punt:?}: {}", case.name);
+            assert_eq!(outcome.forwarded.is_some(), case.refused.is_none(), "{}", case.name);
+        }
+    }
+}
