@@ -321,7 +321,9 @@ impl Dataplane {
         path.map(|path| path.values()).unwrap_or_default()
     }
 
-    /// Ends the workers and waits for them; all sockets are closed then.
+    /// Ends the workers and waits for them: what was given to [`to_client`](Self::to_client) and
+    /// [`to_peer`](Self::to_peer) before is sent, TLS and DTLS clients are told of the end, and all
+    /// sockets are closed then.
     pub fn stop(self) {
         drop(self);
     }
@@ -385,6 +387,7 @@ impl Dataplane {
 
 impl Drop for Dataplane {
     fn drop(&mut self) {
+        self.flush();
         self.stop.store(true, Release);
         self.workers.iter().for_each(|worker| worker.mail.wake());
         for worker in &mut self.workers {

@@ -80,6 +80,9 @@ const EVENTS_MAX: usize = 1024;
 /// How soon a connection that waits for room in the control thread's ring is looked at again.
 const STALL_RETRY: Duration = Duration::from_millis(2);
 
+/// Writes to each client when the relay ends, of what its queue may hold.
+const LAST_FLUSHES_MAX: usize = 64;
+
 /// Everything that one session thread owns.
 pub(crate) struct Session {
     poll: Poll,
@@ -121,7 +124,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Works until `stop`, reading the time with `now` once a round.
+    /// Works until `stop`, reading the time with `now` once a round; then sends what it was given
+    /// until then, and takes its leave.
     pub(crate) fn run(&mut self, stop: &AtomicBool, now: fn() -> Duration) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !stop.load(Acquire) {
@@ -139,6 +143,29 @@ impl Session {
             }
             self.round(now())?;
         }
+        self.last_rounds(now)
+    }
+
+    /// Sends the answers that were queued when the relay was told to end, as far as the clients'
+    /// sockets take them, and ends every client: TLS and DTLS clients are told. The control thread
+    /// waits meanwhile, so that the ring bounds the letters.
+    fn last_rounds(&mut self, now: fn() -> Duration) -> io::Result<()> {
+        loop {
+            self.round(now())?;
+            if self.desk.mail.letters.is_empty() {
+                break;
+            }
+        }
+        for _ in 0..LAST_FLUSHES_MAX {
+            if self.dirty.is_empty() {
+                break;
+            }
+            self.flush(now());
+        }
+        for key in self.members.keys() {
+            self.end(key, Ending::Server, now());
+        }
+        self.relay.flush();
         Ok(())
     }
 

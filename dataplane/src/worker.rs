@@ -70,7 +70,8 @@ impl<L: Link> Worker<L> {
         Self { link, mail, egress, table, batch, tallies, counters, allowance }
     }
 
-    /// Works until `stop`, reading the time with `now` once a round.
+    /// Works until `stop`, reading the time with `now` once a round; then sends what it was given
+    /// until then.
     pub(crate) fn run(&mut self, stop: &AtomicBool, now: fn() -> Duration) -> io::Result<()> {
         while !stop.load(Acquire) {
             if self.link.is_ready() || !self.mail.is_empty() {
@@ -82,7 +83,19 @@ impl<L: Link> Worker<L> {
             self.mail.bell.hear();
             self.round(now());
         }
+        self.last_rounds(now);
         Ok(())
+    }
+
+    /// Sends the answers that were queued when the relay was told to end, and forwards what had
+    /// arrived. The control thread waits meanwhile, so that the ring bounds the letters.
+    fn last_rounds(&mut self, now: fn() -> Duration) {
+        loop {
+            self.round(now());
+            if self.mail.letters.is_empty() {
+                return;
+            }
+        }
     }
 
     /// One round over everything that is there to be done.

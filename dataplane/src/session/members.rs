@@ -100,11 +100,10 @@ impl<T> Members<T> {
     }
 
     /// The keys of all members.
-    #[cfg(test)]
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
-        self.places.iter().enumerate().filter_map(|(slot, place)| {
-            place.member.as_ref().map(|_| Key::new(slot as u32, place.generation))
-        })
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let places = self.places.iter().enumerate();
+        let taken = places.filter(|(_, place)| place.member.is_some());
+        taken.map(|(slot, place)| Key::new(slot as u32, place.generation)).collect()
     }
 }
 
@@ -122,7 +121,7 @@ mod tests {
         assert!(members.get(old).is_none() && members.remove(old).is_none());
         assert_eq!(members.get(new), Some(&mut "new"));
         assert_eq!((members.len(), members.get(other).is_some()), (2, true));
-        assert!(members.keys().eq([new, other]));
+        assert_eq!(members.keys(), [new, other]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::stats::Counters;
 use crate::table::RouteWriter;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wire::{Direction, Reason};
 
@@ -214,4 +215,24 @@ fn a_closed_port_forwards_nothing_and_its_last_datagrams_are_counted() {
     assert_eq!(stats.refused[Direction::ToClient as usize][Reason::PortClosed as usize], 1);
     assert_eq!(stats.clients_to_control, 1, "the control thread knows what became of the port");
     assert!(bench.worker.link.sent.is_empty());
+}
+
+#[test]
+fn what_was_given_before_the_end_is_sent_in_the_last_rounds() {
+    let mut bench = bench();
+    let (remote, local) = (address(CLIENT), address(LISTENER));
+    let (kind, transport) = (LetterKind::Client, Transport::Udp);
+    let letter =
+        Letter { kind, dont_fragment: false, transport, slot: 0, generation: 0, remote, local };
+    // given more than one round sends
+    let many = 200_u8;
+    assert!((0..many).all(|number| bench.control.send(&letter, &[number])));
+    bench.both_ways();
+    // when
+    bench.worker.run(&AtomicBool::new(true), || NOW).unwrap();
+    // then
+    let sent = &bench.worker.link.sent;
+    let answers = sent.iter().filter(|(_, bytes)| bytes.len() == 1);
+    assert!(answers.map(|(_, bytes)| bytes[0]).eq(0..many));
+    assert_eq!(sent.len(), usize::from(many) + 2, "and what had arrived is forwarded");
 }

@@ -6,6 +6,7 @@
 mod rig;
 
 mod dtls;
+mod ending;
 mod hostile;
 mod kit;
 mod proxied;
