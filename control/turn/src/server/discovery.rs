@@ -114,7 +114,7 @@ impl Server {
         if let Some(port) = wanted.response_port {
             remote.set_port(port);
             // No better a target than a source.
-            self.check_source(remote)?;
+            self.check_source(remote, sender.client.transport)?;
         }
         let budget = self.discovery_budgets.spend(remote.ip(), now.monotonic);
         if let Err(exhausted) = budget {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Ask, Sender, Server};
 use crate::attribute::Malformed;
 use crate::message::{Class, Message, Method, ParseError, is_channel_data};
-use crate::outbox::{Now, Outbox};
+use crate::outbox::{Now, Outbox, Transport};
 use crate::stats::{Reason, Request};
 
 /// A known attribute that breaks its format.
@@ -24,7 +24,7 @@ impl Server {
         bytes: &[u8],
         outbox: &mut dyn Outbox,
     ) -> Result<(), Reason> {
-        self.check_source(sender.client.remote)?;
+        self.check_source(sender.client.remote, sender.client.transport)?;
         if self.is_data_connection(&sender.client) {
             return Err(Reason::DataConnection);
         }
@@ -51,8 +51,13 @@ impl Server {
     }
 
     /// Nobody is answered who could not have sent the datagram, nor we ourselves: an answer to one
-    /// of our own addresses may loop.
-    pub(super) fn check_source(&self, source: SocketAddr) -> Result<(), Reason> {
+    /// of our own addresses may loop. A client on a relay address of ours may well have the port of
+    /// a relayed address of the other protocol.
+    pub(super) fn check_source(
+        &self,
+        source: SocketAddr,
+        transport: Transport,
+    ) -> Result<(), Reason> {
         if source.port() == 0 {
             return Err(Reason::SourcePort);
         }
@@ -65,7 +70,11 @@ impl Server {
             return Err(Reason::SourceAddress);
         }
         let local = self.local_form(source);
-        if self.is_live_relay(local) || self.own.is_service(local) {
+        let relays = match transport {
+            Transport::Udp | Transport::Dtls => self.own.is_relayed(local),
+            Transport::Tcp | Transport::Tls => self.own.is_listening(local),
+        };
+        if relays || self.own.is_service(local) {
             return Err(Reason::SourceOwn);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Clients over TCP, TLS and DTLS: what is the same as over UDP, and what is not.
 
 use turn::message::{Class, Message, Method};
-use turn::{Client, Input, Origin, Reason, Transport};
+use turn::{Client, Config, Input, Origin, Reason, Transport};
 
 use crate::lab::{Lab, address, client, code, config, over};
 use crate::user::{Mode, User};
@@ -31,6 +31,31 @@ fn the_transport_is_part_of_the_five_tuple() {
         lab.server.allocation(&over(Transport::Tls, client(1))).unwrap().relays().count(),
         1
     );
+}
+
+#[test]
+fn a_relayed_address_is_a_source_of_our_own_by_its_own_protocol_only() {
+    let mut lab = Lab::with(Config { tcp_relay: true, ..config() });
+    // given a relayed address of each protocol
+    let udp = User::new("alice", client(1), Mode::Modern).allocate(&mut lab);
+    let mut user = User::new("alice", over(Transport::Tcp, client(2)), Mode::Modern);
+    let answer = user.ask(&mut lab, Method::ALLOCATE, |b| _ = b.requested_transport(6));
+    let tcp = answer.relayed()[0];
+    // when a client comes from there, as one on this host may
+    for (transport, ours, other) in [
+        (Transport::Udp, udp, tcp),
+        (Transport::Dtls, udp, tcp),
+        (Transport::Tcp, tcp, udp),
+        (Transport::Tls, tcp, udp),
+    ] {
+        // then
+        let request = lab.plain(Class::Request, Method::BINDING, |_| {});
+        let before = lab.refused(Reason::SourceOwn);
+        let from = |remote| over(transport, Client { remote, ..client(3) });
+        assert!(lab.input(from(ours), &request).is_empty(), "{transport:?}");
+        assert_eq!(lab.refused(Reason::SourceOwn), before + 1, "{transport:?}");
+        assert!(lab.answer(from(other), &request).is_some(), "{transport:?}");
+    }
 }
 
 #[test]
