@@ -31,7 +31,7 @@ mod shared;
 mod snapshot;
 mod tags;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -27,10 +27,14 @@ pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
 fn unshare() -> bool {
     // SAFETY: affects this thread's view of the network only.
     let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-    // SAFETY: reads a number.
-    let root = unsafe { libc::geteuid() } == 0;
-    assert!(moved || !root, "root may make namespaces: {}", std::io::Error::last_os_error());
+    assert!(moved || !is_root(), "root may make namespaces: {}", std::io::Error::last_os_error());
     moved
+}
+
+/// Whether nothing needs to be skipped.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: reads a number.
+    unsafe { libc::geteuid() == 0 }
 }
 
 /// `ip ARGUMENTS`, in this thread's namespace.

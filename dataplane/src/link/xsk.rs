@@ -37,6 +37,8 @@ mod queue;
 mod ring;
 mod rings;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod umem;
 
 pub use error::Error;

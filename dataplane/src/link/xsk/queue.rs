@@ -274,15 +274,33 @@ impl Queue {
     fn judge(&mut self, doing: &'static str, woken: io::Result<()>) -> Result<(), Error> {
         let Err(error) = woken else { return Ok(()) };
         let (interface, queue) = (self.interface.clone(), self.number);
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => {
+        match error.raw_os_error().map_or(Trouble::Other, trouble) {
+            Trouble::Later => {
                 self.rings.counts.later += 1;
                 Ok(())
             }
-            Some(libc::ENETDOWN) => Err(Error::Down { interface }),
-            Some(libc::ENXIO | libc::ENODEV) => Err(Error::Gone { interface, queue }),
-            _ => Err(Error::Os { doing, interface, queue, error }),
+            Trouble::Down => Err(Error::Down { interface }),
+            Trouble::Gone => Err(Error::Gone { interface, queue }),
+            Trouble::Other => Err(Error::Os { doing, interface, queue, error }),
         }
+    }
+}
+
+/// What the kernel's answer to a wakeup means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Later,
+    Down,
+    Gone,
+    Other,
+}
+
+pub(super) fn trouble(errno: i32) -> Trouble {
+    match errno {
+        libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR => Trouble::Later,
+        libc::ENETDOWN => Trouble::Down,
+        libc::ENXIO | libc::ENODEV => Trouble::Gone,
+        _ => Trouble::Other,
     }
 }
 

@@ -290,6 +290,11 @@ impl Umem {
         taken.collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn free_numbers(&self) -> &[u32] {
+        &self.free
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.id
     }
