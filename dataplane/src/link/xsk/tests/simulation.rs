@@ -285,7 +285,7 @@ impl World {
     fn unsettled(&self) -> u32 {
         let census = self.umem.census();
         let lines: u32 = self.lines.iter().flatten().map(|line| line.kernel.count()).sum();
-        census.filled + census.sent - lines
+        (census.filled + census.sent).saturating_sub(lines)
     }
 
     /// Every frame is in exactly one place: hands, free list, a kernel's side, a lost queue's.
