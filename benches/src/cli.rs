@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use wire::Family;
 
-use crate::suite::plan::{self, Direction, Effort, Scenario};
+use crate::suite::plan::{self, Direction, Effort, Mode, Scenario};
 use crate::suite::subject::{self, Subject};
 
 /// Benchmarks of Turnwire's packet path, beside other TURN relays.
@@ -22,11 +22,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measures, and leaves results.json, index.html and table.md in a folder
     Run(Box<Run>),
+    /// The ceiling for relays on sockets: see src/echo.rs
+    #[command(hide = true)]
+    Echo(crate::echo::Echo),
     /// Puts the report of a result between the marks of documents
     Publish {
         /// Where results.json is
         folder: PathBuf,
-        /// Markdown with <!-- bench-report --> ... <!-- /bench-report -->, or bench-ratios
+        /// Markdown with <!-- bench-report --> ... <!-- /bench-report -->, bench-ratios or bench-headline
         #[arg(required = true)]
         documents: Vec<PathBuf>,
     },
@@ -89,6 +92,9 @@ struct Point {
     /// Families of clients and peers
     #[arg(long, value_name = "4|6|46|64")]
     families: Option<String>,
+    /// How clients wrap their data
+    #[arg(long, value_name = "channel|send")]
+    mode: Option<String>,
     /// Interfaces of the relay: sent back by one, or on by the other
     #[arg(long, value_name = "1|2")]
     interfaces: Option<u8>,
@@ -96,11 +102,12 @@ struct Point {
 
 impl Point {
     fn scenario(&self) -> Result<Option<Scenario>> {
-        let Point { channels, payload, direction, families, interfaces } = self;
+        let Point { channels, payload, direction, families, mode, interfaces } = self;
         let nothing = channels.is_none()
             && payload.is_none()
             && direction.is_none()
             && families.is_none()
+            && mode.is_none()
             && interfaces.is_none();
         if nothing {
             return Ok(None);
@@ -125,11 +132,19 @@ impl Point {
             Some("64") => (Family::V6, Family::V4),
             Some(other) => bail!("--families is 4, 6, 46 or 64, not {other:?}"),
         };
+        point.mode = match mode.as_deref() {
+            None | Some("channel") => Mode::Channels,
+            Some("send") => Mode::Indications,
+            Some(other) => bail!("--mode is channel or send, not {other:?}"),
+        };
         ensure!((20..=1400).contains(&point.payload), "--payload is 20 to 1400 bytes");
         ensure!((1..=64_000).contains(&point.channels), "--channels is 1 to 64000");
         ensure!((1..=2).contains(&point.arms), "--interfaces is 1 or 2");
         let between = point.direction == Direction::RelayToRelay;
         ensure!(!between || point.channels <= 4096, "relay to relay: 4096 channels at most");
+        let indications = point.mode == Mode::Indications;
+        ensure!(!indications || point.payload.is_multiple_of(4), "send: payloads of 4 n bytes");
+        ensure!(!indications || !between, "send: not from relay to relay");
         Ok(Some(point))
     }
 }
@@ -221,7 +236,7 @@ mod tests {
         let cli = Cli::try_parse_from(always.iter().chain(words)).unwrap();
         match cli.command {
             Command::Run(run) => *run,
-            Command::Publish { .. } => unreachable!("`run` is what was asked for"),
+            _ => unreachable!("`run` is what was asked for"),
         }
     }
 

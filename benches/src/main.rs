@@ -3,6 +3,7 @@
 
 mod cli;
 mod cost;
+mod echo;
 mod machine;
 mod publish;
 mod report;
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Run(options) if options.list => options.print_list(),
         Command::Run(options) => run(&options),
+        Command::Echo(echo) => echo.serve(),
         Command::Publish { folder, documents } => {
             documents.iter().try_for_each(|document| publish::publish(&folder, document))
         }
@@ -39,11 +41,12 @@ fn run(options: &Run) -> Result<()> {
     let paths = Paths {
         turnwire: absolute(&options.turnwire)?,
         contenders: std::path::absolute(&options.contenders)?,
+        bench: std::env::current_exe()?,
         logs: absolute(&logs)?,
     };
     sys::prefer(0).context("benchmarks need root")?;
     sys::end_on_request()?;
-    let mut suite = Suite::new(&options.out, paths, effort, subjects)?;
+    let mut suite = Suite::new(&options.out, paths, effort, subjects, &scenarios)?;
     if options.wants("cost") {
         progress("the program's own cost");
         suite.keep_cost(cost(options)?)?;

@@ -16,7 +16,8 @@ fn replaced(document: &str, mark: &str, text: &str) -> Option<String> {
 }
 
 /// Writes the report of the results in `folder` into `document`, where it has the marks
-/// `bench-report` (all of it) or `bench-ratios` (the headline).
+/// `bench-report` (all of it), `bench-ratios` (a table) or `bench-headline` (what stands for the
+/// whole). Results of an interrupted run say so.
 ///
 /// # Errors
 /// There are no results, or no marks.
@@ -24,20 +25,24 @@ pub(crate) fn publish(folder: &Path, document: &Path) -> Result<()> {
     let path = folder.join("results.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let results = Results::parse(&text).with_context(|| path.display().to_string())?;
-    ensure!(!results.interrupted, "{}: the run was interrupted", path.display());
     let name = document.display().to_string();
     let before = std::fs::read_to_string(document).with_context(|| name.clone())?;
     let mut after = before.clone();
     let mut marks = 0;
-    for (mark, text) in
-        [("bench-report", report::markdown(&results)), ("bench-ratios", report::headline(&results))]
-    {
+    for (mark, text) in [
+        ("bench-report", report::markdown(&results)),
+        ("bench-ratios", report::headline(&results)),
+        ("bench-headline", report::chosen(&results)),
+    ] {
         if let Some(text) = replaced(&after, mark, &text) {
             after = text;
             marks += 1;
         }
     }
-    ensure!(marks > 0, "{name} has neither <!-- bench-report --> nor <!-- bench-ratios -->");
+    ensure!(
+        marks > 0,
+        "{name} has none of <!-- bench-report -->, <!-- bench-ratios --> and <!-- bench-headline -->"
+    );
     std::fs::write(document, after).with_context(|| name)
 }
 

@@ -54,6 +54,14 @@ pub(crate) fn page(results: &Results) -> String {
     )
 }
 
+/// What stands for the whole in the first document that anybody reads.
+pub(crate) fn chosen(results: &Results) -> String {
+    let mut blocks = vec![text(headline::source(results))];
+    blocks.extend(headline::notes(results).into_iter().filter(|_| results.interrupted).take(1));
+    blocks.extend([table(headline::chosen(results)), text(headline::legend())]);
+    blocks.iter().map(Block::markdown).collect()
+}
+
 /// The few lines that stand for the whole.
 pub(crate) fn headline(results: &Results) -> String {
     let blocks = [table(headline::ratios(results)), text(headline::legend())];

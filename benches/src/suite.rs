@@ -20,7 +20,7 @@ use turnwire_tests::wait::Stopwatch;
 use wire::Family;
 
 use crate::{machine, progress, report, sys};
-use plan::{Effort, Scenario};
+use plan::{Effort, Figures, Mode, Scenario};
 use record::{Cost, Entry, Results};
 use round::Turn;
 use server::Paths;
@@ -47,6 +47,7 @@ impl Suite {
         paths: Paths,
         effort: Effort,
         subjects: Vec<Subject>,
+        planned: &[Scenario],
     ) -> Result<Suite> {
         paths.prepare()?;
         let words = paths.words(None);
@@ -78,6 +79,7 @@ impl Suite {
             effort: effort.name.to_owned(),
             trial_seconds: effort.trial.as_secs_f64(),
             interrupted: false,
+            planned: planned.iter().map(|one| one.name.to_owned()).collect(),
             machine: machine::look(),
             subjects: looked,
             cost: None,
@@ -113,8 +115,11 @@ impl Suite {
         let mut record = blank(scenario);
         let mut taking_part = Vec::new();
         for subject in &self.subjects {
-            let wanted =
-                scenario.subjects.is_empty() || scenario.subjects.contains(&subject.name.as_str());
+            let wanted = if scenario.subjects.is_empty() {
+                !subject.special
+            } else {
+                scenario.subjects.contains(&subject.name.as_str())
+            };
             let skipped = subject.suits(scenario).err();
             if wanted && skipped.is_none() {
                 taking_part.push(subject.clone());
@@ -125,7 +130,11 @@ impl Suite {
             }
         }
         self.results.scenarios.push(record);
-        let rounds = if scenario.thorough { self.effort.rounds.0 } else { self.effort.rounds.1 };
+        let rounds = if scenario.figures == Figures::All {
+            self.effort.rounds.0
+        } else {
+            self.effort.rounds.1
+        };
         let mut seeds = HashMap::new();
         for number in 0..=rounds {
             for subject in &taking_part {
@@ -196,7 +205,9 @@ impl Suite {
 /// A command as a reader needs it: without this machine's folders.
 fn shown(words: &[String], paths: &Paths) -> String {
     let mut line = words.join(" ");
-    for (folder, name) in [(paths.turnwire.parent(), ""), (Some(&*paths.contenders), "")] {
+    for (folder, name) in
+        [(paths.turnwire.parent(), ""), (Some(&*paths.contenders), ""), (paths.bench.parent(), "")]
+    {
         if let Some(folder) = folder {
             line = line.replace(&format!("{}/", folder.display()), name);
         }
@@ -212,6 +223,7 @@ fn blank(scenario: &Scenario) -> record::Scenario {
         channels: scenario.channels,
         payload_bytes: scenario.payload,
         direction: scenario.direction.name().to_owned(),
+        indications: scenario.mode == Mode::Indications,
         client_family: digit(scenario.families.0),
         peer_family: digit(scenario.families.1),
         interfaces: scenario.arms,

@@ -85,14 +85,21 @@ fn a_run_leaves_three_files_whose_counts_add_up() {
 /// And the result can be put into a document.
 fn published(folder: &Path) {
     let document = folder.join("README.md");
-    std::fs::write(&document, "before\n<!-- bench-report -->\n<!-- /bench-report -->\nafter\n")
-        .expect("a document");
+    let marks = ["bench-report", "bench-headline"];
+    let marks = marks.map(|mark| format!("<!-- {mark} -->\n<!-- /{mark} -->\n")).concat();
+    std::fs::write(&document, format!("before\n{marks}after\n")).expect("a document");
+    // one that ended early can be published too, and says so
+    let results = folder.join("results.json");
+    let json = std::fs::read_to_string(&results).expect("results");
+    let ended = json.replace("\"interrupted\":false", "\"interrupted\":true");
+    std::fs::write(&results, ended).expect("results");
     let mut command = Command::new(env!("CARGO_BIN_EXE_turnwire-bench"));
     let output = command.arg("publish").arg(folder).arg(&document).output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&document).expect("a document");
     assert!(text.starts_with("before\n") && text.ends_with("after\n"), "{text}");
     assert!(text.contains("7 channels, 160 bytes"), "{text}");
+    assert_eq!(text.matches("Interrupted: only what").count(), 2, "{text}");
 }
 
 #[test]

@@ -223,8 +223,8 @@ fn paths(site: &Site<'_>, devices: &[Device]) -> Result<(Vec<Path>, Vec<Way>)> {
         };
         ways.push(Way {
             path,
-            out: Leg { src: near.port(), dst: out.0.port(), channel: out.1 },
-            arrive: Leg { src: arrive.0.port(), dst: far.port(), channel: arrive.1 },
+            out: Leg { src: near.port(), dst: out.0.port(), wrapper: out.1.into() },
+            arrive: Leg { src: arrive.0.port(), dst: far.port(), wrapper: arrive.1.into() },
             to_client: direction == Direction::ToClient,
         });
     }

@@ -6,7 +6,7 @@ use crate::suite::search::Limit;
 use crate::summary::Samples;
 
 /// A quantity of a round.
-type Pick = fn(&Round) -> Option<Rate>;
+pub(super) type Pick = fn(&Round) -> Option<Rate>;
 
 /// Everything that a ratio is made of.
 struct Ratio {
@@ -14,50 +14,56 @@ struct Ratio {
     of: &'static str,
     to: &'static str,
     pick: Pick,
-    /// At the base point, at least.
-    wanted: Option<f64>,
+    /// At these points, at least.
+    wanted: &'static [(&'static str, f64)],
 }
 
 const ONE_CORE: Pick = |round| round.one_core;
-const PDR: Pick = |round| Some(round.pdr);
+pub(super) const PDR: Pick = |round| (round.pdr.offered_pps > 0.0).then_some(round.pdr);
+const DRAINED: Pick = |round| round.drained;
 
-const RATIOS: [Ratio; 6] = [
+const fn at_pdr(
+    name: &'static str,
+    of: &'static str,
+    to: &'static str,
+    wanted: &'static [(&'static str, f64)],
+) -> Ratio {
+    Ratio { name, of, to, pick: PDR, wanted }
+}
+
+const RATIOS: [Ratio; 10] = [
     Ratio {
         name: "native XDP : bare XDP, one core for all",
         of: "xdp",
         to: "bare",
         pick: ONE_CORE,
-        wanted: Some(0.9),
+        wanted: &[("base", 0.9)],
     },
+    at_pdr("native XDP : bare XDP, at 0.1 %", "xdp", "bare", &[]),
+    at_pdr("native XDP : coturn, at 0.1 %", "xdp", "coturn", &[("base", 10.0)]),
+    at_pdr("generic XDP : coturn, at 0.1 %", "xdp-generic", "coturn", &[]),
+    at_pdr("AF_XDP (copy) : coturn, at 0.1 %", "af-xdp", "coturn", &[]),
+    at_pdr(
+        "sockets : coturn, at 0.1 %",
+        "sockets",
+        "coturn",
+        &[("base", 1.5), ("1-channel", 3.0), ("send", 2.0)],
+    ),
+    at_pdr(
+        "sockets : bare echo, at 0.1 %",
+        "sockets",
+        "echo",
+        &[("base", 0.9), ("1-channel", 0.9)],
+    ),
+    at_pdr("AF_XDP (copy) : sockets, at 0.1 %", "af-xdp", "sockets", &[]),
+    at_pdr("sockets : pion, at 0.1 %", "sockets", "pion", &[]),
     Ratio {
-        name: "native XDP : bare XDP, at 0.1 %",
-        of: "xdp",
-        to: "bare",
-        pick: PDR,
-        wanted: None,
+        name: "two workers : one, full sockets emptied",
+        of: "two-workers",
+        to: "one-worker",
+        pick: DRAINED,
+        wanted: &[("two-cores", 1.7)],
     },
-    Ratio {
-        name: "native XDP : coturn, at 0.1 %",
-        of: "xdp",
-        to: "coturn",
-        pick: PDR,
-        wanted: Some(10.0),
-    },
-    Ratio {
-        name: "generic XDP : coturn, at 0.1 %",
-        of: "xdp-generic",
-        to: "coturn",
-        pick: PDR,
-        wanted: None,
-    },
-    Ratio {
-        name: "sockets : coturn, at 0.1 %",
-        of: "sockets",
-        to: "coturn",
-        pick: PDR,
-        wanted: None,
-    },
-    Ratio { name: "sockets : pion, at 0.1 %", of: "sockets", to: "pion", pick: PDR, wanted: None },
 ];
 
 /// How it was measured.
@@ -85,11 +91,27 @@ pub(super) fn introduction(results: &Results) -> String {
     )
 }
 
+/// The run that it was, in a sentence.
+pub(super) fn source(results: &Results) -> String {
+    let machine = &results.machine;
+    format!(
+        "One run of `{}` at commit {}, {}, on {} cores of {} (Linux {}), over veth and not a NIC; \
+         ratios are taken within a round.",
+        results.command,
+        machine.commit,
+        results.started,
+        machine.cores,
+        machine.processor,
+        machine.kernel,
+    )
+}
+
 /// Who is missing, what failed, and that it ended early.
 pub(super) fn notes(results: &Results) -> Vec<Block> {
     let mut notes = Vec::new();
     if results.interrupted {
-        notes.push("Interrupted: only what had been measured by then.".to_owned());
+        notes
+            .push(format!("Interrupted: only what had been measured by then.{}", missing(results)));
     }
     for subject in &results.subjects {
         if let Some(why) = &subject.skipped {
@@ -106,12 +128,31 @@ pub(super) fn notes(results: &Results) -> Vec<Block> {
     notes.into_iter().map(Block::Note).collect()
 }
 
+/// What an interrupted run was asked for and has not got.
+fn missing(results: &Results) -> String {
+    let most = |scenario: &Scenario| {
+        scenario.entries.iter().map(|entry| entry.rounds.len()).max().unwrap_or(0)
+    };
+    let measured =
+        |name: &&String| results.scenarios.iter().any(|one| one.name == **name && most(one) > 0);
+    let none: Vec<_> = results.planned.iter().filter(|name| !measured(name)).cloned().collect();
+    let last = results.scenarios.last().filter(|one| most(one) > 0);
+    let few = last.map_or_else(String::new, |one| {
+        format!(" The last, {}, has {} rounds at most.", one.name, most(one))
+    });
+    if none.is_empty() { few } else { format!(" Not measured: {}.{few}", none.join(", ")) }
+}
+
 /// A line each, a column for each scenario where somebody has both sides.
 pub(super) fn ratios(results: &Results) -> Vec<Vec<String>> {
     let mut rows = vec![vec!["scenario".to_owned()]];
-    rows[0].extend(RATIOS.iter().map(|ratio| match ratio.wanted {
-        Some(wanted) => format!("{} (wanted at the base: {wanted})", ratio.name),
-        None => ratio.name.to_owned(),
+    rows[0].extend(RATIOS.iter().map(|ratio| {
+        let wanted: Vec<_> =
+            ratio.wanted.iter().map(|(name, least)| format!("{name} {least}")).collect();
+        match wanted.as_slice() {
+            [] => ratio.name.to_owned(),
+            wanted => format!("{} (wanted: {})", ratio.name, wanted.join(", ")),
+        }
     }));
     for scenario in &results.scenarios {
         let cells: Vec<String> = RATIOS.iter().map(|ratio| ratio.cell(scenario)).collect();
@@ -146,7 +187,41 @@ pub(super) fn samples(entry: &Entry, pick: Pick) -> (Samples, bool) {
     (Samples::new(rates().map(|(round, rate)| (round, rate.pps))), limited)
 }
 
+/// The figures that stand for the whole, a line each: those of which something is wanted, and the
+/// same over many flows.
+pub(super) fn chosen(results: &Results) -> Vec<Vec<String>> {
+    let mut rows =
+        vec![["what", "where", "median (lowest to highest)", "wanted"].map(str::to_owned)];
+    for ratio in RATIOS.iter().filter(|ratio| !ratio.wanted.is_empty()) {
+        for scenario in &results.scenarios {
+            let wanted = ratio.wanted(scenario);
+            let cell = ratio.cell(scenario);
+            if cell != "–" && (wanted.is_some() || scenario.name == "64000-channels") {
+                let wanted = wanted.map_or_else(String::new, |least| least.to_string());
+                rows.push([ratio.name.to_owned(), scenario.title.clone(), cell, wanted]);
+            }
+        }
+    }
+    for row in results.cost.iter().flat_map(|cost| &cost.rows) {
+        if let Some(most) = row.wanted {
+            let samples = Samples::numbered(&row.nanoseconds);
+            let verdict = if samples.median() <= most { "met" } else { "missed" };
+            rows.push([
+                row.name.clone(),
+                "the program alone, net of an empty one".to_owned(),
+                format!("{} ns: {verdict}", samples.show(0)),
+                format!("at most {most} ns"),
+            ]);
+        }
+    }
+    rows.into_iter().map(Vec::from).collect()
+}
+
 impl Ratio {
+    fn wanted(&self, scenario: &Scenario) -> Option<f64> {
+        self.wanted.iter().find(|(name, _)| *name == scenario.name).map(|(_, wanted)| *wanted)
+    }
+
     fn cell(&self, scenario: &Scenario) -> String {
         let side = |name| entry(scenario, name).map(|entry| samples(entry, self.pick));
         let (Some((of, of_limited)), Some((to, to_limited))) = (side(self.of), side(self.to))
@@ -166,15 +241,10 @@ impl Ratio {
             (false, true) => "≤ ",
             (true, true) => "~ ",
         };
-        let verdict = match self.wanted {
-            Some(wanted) if scenario.name == "base" => {
-                if ratio.median() >= wanted {
-                    ": met"
-                } else {
-                    ": missed"
-                }
-            }
-            _ => "",
+        let verdict = match self.wanted(scenario) {
+            Some(wanted) if ratio.median() >= wanted => ": met",
+            Some(_) => ": missed",
+            None => "",
         };
         format!("{mark}{}{verdict}", ratio.show(digits))
     }

@@ -1,6 +1,6 @@
 //! The report's tables.
 
-use super::headline::{entry, samples};
+use super::headline::{PDR, entry, samples};
 use crate::suite::plan::LATENCY_AT;
 use crate::suite::record::{Cost, Cpu, Entry, Latency, Machine, Rate, Results, Round, Scenario};
 use crate::summary::{Samples, number};
@@ -35,6 +35,7 @@ pub(super) fn throughput(results: &Results, scenario: &Scenario) -> Vec<Vec<Stri
         "most delivered",
         "at most 0.1 % lost",
         "none lost",
+        "full sockets emptied",
         "saturated: CPU of its NAPI, ns a packet",
         "at an equal rate: CPU of the process, ns a packet",
         "at an equal rate: CPU of its NAPI",
@@ -56,9 +57,10 @@ pub(super) fn throughput(results: &Results, scenario: &Scenario) -> Vec<Vec<Stri
         rows.push(vec![
             name,
             samples(entry, |round| round.one_core).0.scaled(1e-3).show(0),
-            rate(entry, |round| Some(round.delivered)),
-            rate(entry, |round| Some(round.pdr)),
-            rate(entry, |round| Some(round.lossless)),
+            rate(entry, |round| PDR(round).map(|_| round.delivered)),
+            rate(entry, PDR),
+            rate(entry, |round| round.lossless),
+            rate(entry, |round| round.drained),
             Samples::new(saturated).show(0),
             cpu(entry, |cpu| cpu.process_ns).show(0),
             cpu(entry, |cpu| cpu.napi_ns).show(0),
@@ -170,7 +172,7 @@ pub(super) fn short(value: f64) -> String {
 pub(super) fn carried(results: &Results, scenario: &Scenario) -> Vec<(String, Samples, bool)> {
     let names = scenario.entries.iter().map(|one| one.subject.as_str());
     let carried = names.filter_map(|name| {
-        let (samples, limited) = samples(entry(scenario, name)?, |round| Some(round.pdr));
+        let (samples, limited) = samples(entry(scenario, name)?, PDR);
         (!samples.is_empty()).then(|| (label(results, name), samples.scaled(1e-3), limited))
     });
     carried.collect()

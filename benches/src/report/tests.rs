@@ -32,7 +32,8 @@ fn entry(subject: &str, pdr: [f64; 2], limit: Limit) -> Entry {
         saturated_napi_ns: Some(200.0),
         delivered: rate(pps * 1.25, Limit::Subject),
         pdr: rate(*pps, limit),
-        lossless: rate(pps * 0.75, Limit::Subject),
+        lossless: Some(rate(pps * 0.75, Limit::Subject)),
+        drained: None,
         cpu: Some(Cpu { pps: 50_000.0, process_ns: 4_000.0, napi_ns: 300.0 }),
         latency: Latency::of(0.5, pps * 0.5, 0.0, vec![(10_000, 50), (20_000, 50)])
             .into_iter()
@@ -59,6 +60,7 @@ fn results(entries: Vec<Entry>) -> Results {
         effort: "quick".to_owned(),
         trial_seconds: 0.25,
         interrupted: false,
+        planned: vec!["base".to_owned(), "send".to_owned()],
         machine: Machine { processor: "<A & B>".to_owned(), ..Machine::default() },
         subjects: vec![
             subject("bare", None),
@@ -73,6 +75,7 @@ fn results(entries: Vec<Entry>) -> Results {
             channels: 1000,
             payload_bytes: 160,
             direction: "both".to_owned(),
+            indications: false,
             client_family: 4,
             peer_family: 4,
             interfaces: 1,
@@ -144,7 +147,18 @@ fn whoever_is_missing_or_failed_is_named() {
         assert!(text.contains("The pion is left out: no compiler"), "{text}");
         assert!(text.contains("xdp at base, round 2: it ended early"), "{text}");
         assert!(text.contains("Interrupted"), "{text}");
+        assert!(text.contains("Not measured: send. The last, base, has 2 rounds"), "{text}");
     }
+    assert!(chosen(&results).contains("Interrupted"));
+    assert!(!chosen(&example()).contains("Interrupted"));
+}
+
+#[test]
+fn what_stands_for_the_whole_is_what_something_is_wanted_of() {
+    let text = chosen(&example());
+    let line = cells(&text, "native XDP : coturn, at 0.1 %");
+    assert_eq!(line[1..], ["in words", "≥ 20.0 (10.0 to 30.0): met", "10"], "{text}");
+    assert!(!text.contains("generic"), "{text}");
 }
 
 #[test]

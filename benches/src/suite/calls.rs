@@ -20,6 +20,7 @@ use turnwire_tests::wait::Stopwatch;
 use wire::Family;
 
 use super::flows::{Channel, Flows};
+use super::plan::Mode;
 use super::site::{self, Side};
 
 /// The user that every server knows.
@@ -115,7 +116,10 @@ fn one_client(
         channels.push(Channel { client: port, relay: relayed.port(), peer: peer.port(), number });
         binds.push((number, peer));
     }
-    client.bind(&binds)?;
+    match flows.mode {
+        Mode::Channels => client.bind(&binds)?,
+        Mode::Indications => client.permit(binds.iter().map(|(_, peer)| *peer))?,
+    }
     let sockets = std::iter::once(client.socket).chain(other.map(|(second, _)| second.socket));
     Ok((sockets.collect(), channels))
 }
@@ -189,6 +193,15 @@ impl Client {
             }
             events => bail!("not an allocation: {events:?}"),
         }
+    }
+
+    /// Installs a permission (RFC 8656 section 9): it lasts 300 s, longer than a turn.
+    fn permit(&mut self, mut peers: impl Iterator<Item = SocketAddr>) -> Result<()> {
+        let peers = Vec::from_iter(peers.next());
+        let events = self.ask([Request::CreatePermission { peers }], PATIENCE)?;
+        let permitted = matches!(events.as_slice(), [Event::Permitted { .. }]);
+        ensure!(permitted, "not a permission: {events:?}");
+        Ok(())
     }
 
     fn bind(&mut self, channels: &[(u16, SocketAddr)]) -> Result<()> {

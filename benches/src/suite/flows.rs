@@ -7,10 +7,10 @@
 //! ```
 
 use traffic::abi::LISTENER;
-use traffic::{Crossing, Flow, Leg, Path, Scheme, Traffic};
+use traffic::{Crossing, Flow, Leg, Path, Scheme, Traffic, Wrapper};
 use wire::Family;
 
-use super::plan::{Direction, Scenario};
+use super::plan::{Direction, Mode, Scenario};
 use super::site::{self, Side, Site};
 
 /// Above so many channels a client has several.
@@ -26,6 +26,7 @@ pub(crate) struct Flows {
     /// Application data, bytes: 20 at least.
     payload: u16,
     pub(crate) direction: Direction,
+    pub(crate) mode: Mode,
     pub(crate) client: Family,
     pub(crate) peer: Family,
 }
@@ -42,8 +43,8 @@ pub(crate) struct Channel {
 impl Flows {
     /// Of this scenario.
     pub(crate) fn new(scenario: &Scenario) -> Flows {
-        let Scenario { channels: count, payload, direction, families, .. } = *scenario;
-        Flows { count, payload, direction, client: families.0, peer: families.1 }
+        let Scenario { channels: count, payload, direction, mode, families, .. } = *scenario;
+        Flows { count, payload, direction, mode, client: families.0, peer: families.1 }
     }
 
     /// Both ends are clients of the relay.
@@ -68,6 +69,7 @@ impl Flows {
             next: site::mac(Side::Relay, cable),
             src,
             dst,
+            peer: (self.mode == Mode::Indications).then(|| site::peer_ip(self.peer)),
         };
         let peers = site.peer_cable();
         let listener = site::listener_ip(self.client);
@@ -105,9 +107,13 @@ impl Flows {
 
     fn flows(&self, channel: &Channel, crossing: Crossing) -> Vec<Flow> {
         let Channel { client, relay, peer, number } = *channel;
-        let leg = |src, dst, channel| Leg { src, dst, channel };
-        let up = leg(client, LISTENER, Some(number));
-        let down = leg(LISTENER, client, Some(number));
+        let leg = |src, dst, wrapper| Leg { src, dst, wrapper };
+        let wrapper = match self.mode {
+            Mode::Channels => Wrapper::Channel(number),
+            Mode::Indications => Wrapper::Indication(peer),
+        };
+        let up = leg(client, LISTENER, wrapper);
+        let down = leg(LISTENER, client, wrapper);
         let flow = |path, out: Leg, relayed, to_client| {
             let arrive = match crossing {
                 Crossing::Changed => relayed,
@@ -116,8 +122,8 @@ impl Flows {
             };
             Flow { path, out, arrive, to_client }
         };
-        let to_peer = flow(0, up, leg(relay, peer, None), false);
-        let to_client = flow(1, leg(peer, relay, None), down, true);
+        let to_peer = flow(0, up, leg(relay, peer, Wrapper::None), false);
+        let to_client = flow(1, leg(peer, relay, Wrapper::None), down, true);
         match self.direction {
             Direction::ToPeers => vec![to_peer],
             Direction::ToClients => vec![to_client],

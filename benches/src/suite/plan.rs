@@ -33,6 +33,28 @@ impl Direction {
     }
 }
 
+/// How clients wrap their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// ChannelData.
+    Channels,
+    /// Send indications, with permissions only; peers' data come back in Data indications.
+    Indications,
+}
+
+/// What is taken at a point, beside the rate with at most 0.1 % lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figures {
+    /// No loss, saturation, CPU time, latency.
+    All,
+    /// Saturation.
+    Rates,
+    /// CPU time at an equal rate.
+    Costs,
+    /// Only this, in place of that rate: how fast full sockets are emptied, the generator being done.
+    Drained,
+}
+
 /// One point of the space that is measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -43,14 +65,14 @@ pub(crate) struct Scenario {
     /// Application data, bytes.
     pub(crate) payload: u16,
     pub(crate) direction: Direction,
+    pub(crate) mode: Mode,
     /// Families of clients and of peers.
     pub(crate) families: (Family, Family),
     /// Interfaces of the relay: one (XDP_TX) or two (redirect).
     pub(crate) arms: u8,
-    /// Who takes part, by name; all if empty.
+    /// Who takes part, by name; all that have no special task if empty.
     pub(crate) subjects: &'static [&'static str],
-    /// Latency, CPU time and all the rest; without it throughput only.
-    pub(crate) thorough: bool,
+    pub(crate) figures: Figures,
     /// Part of `--quick`.
     pub(crate) quick: bool,
 }
@@ -70,9 +92,14 @@ impl Scenario {
             Direction::Both => "both directions",
             Direction::RelayToRelay => "relay to relay",
         };
+        let how = match (self.mode, self.figures) {
+            (Mode::Indications, _) => ", Send and Data indications",
+            (_, Figures::Drained) => ", full sockets emptied after the generator has ended",
+            _ => "",
+        };
         let arms = if self.arms == 2 { ", two interfaces" } else { "" };
         format!(
-            "{} {channels}, {} bytes, {direction}, {families}{arms}",
+            "{} {channels}, {} bytes, {direction}, {families}{arms}{how}",
             crate::summary::grouped(f64::from(self.channels)),
             crate::summary::grouped(f64::from(self.payload)),
         )
@@ -81,6 +108,12 @@ impl Scenario {
 
 /// Those whose figures matter everywhere.
 const FEW: &[&str] = &["bare", "xdp", "sockets", "coturn"];
+/// Where sockets meet their ceiling.
+const ONE_FLOW: &[&str] = &["bare", "xdp", "af-xdp", "sockets", "echo", "coturn"];
+/// Where the program forwards nothing.
+const BY_INDICATIONS: &[&str] = &["af-xdp", "sockets", "coturn"];
+/// The same relay on one core and on two.
+const WORKERS: &[&str] = &["one-worker", "two-workers"];
 /// Those that relay between two of their own clients; `turn-server` does nothing else.
 const BETWEEN_CLIENTS: &[&str] = &["xdp", "sockets", "coturn", "pion", "turn-server"];
 
@@ -89,10 +122,11 @@ const BASE: Scenario = Scenario {
     channels: 1000,
     payload: 160,
     direction: Direction::Both,
+    mode: Mode::Channels,
     families: (Family::V4, Family::V4),
     arms: 1,
     subjects: &[],
-    thorough: true,
+    figures: Figures::All,
     quick: true,
 };
 
@@ -103,10 +137,23 @@ pub(crate) fn base() -> Scenario {
 
 /// All scenarios, the base first.
 pub(crate) fn scenarios() -> Vec<Scenario> {
-    let point = |name| Scenario { name, subjects: FEW, thorough: false, quick: false, ..BASE };
+    let figures = Figures::Rates;
+    let point = |name| Scenario { name, subjects: FEW, figures, quick: false, ..BASE };
     vec![
         BASE,
-        Scenario { channels: 1, ..point("1-channel") },
+        Scenario { channels: 1, subjects: ONE_FLOW, ..point("1-channel") },
+        Scenario {
+            mode: Mode::Indications,
+            subjects: BY_INDICATIONS,
+            figures: Figures::Costs,
+            ..point("send")
+        },
+        Scenario {
+            direction: Direction::ToClients,
+            subjects: WORKERS,
+            figures: Figures::Drained,
+            ..point("two-cores")
+        },
         Scenario { channels: 64_000, quick: true, ..point("64000-channels") },
         Scenario { payload: 20, ..point("20-bytes") },
         Scenario { payload: 1160, ..point("1160-bytes") },
@@ -140,6 +187,8 @@ pub(crate) struct Effort {
     pub(crate) name: &'static str,
     /// Rounds that count, at the base point and elsewhere; one more comes first and is dropped.
     pub(crate) rounds: (usize, usize),
+    /// Trials with all that the generator can, for each figure that they make.
+    pub(crate) saturated: usize,
     /// How long each trial sends.
     pub(crate) trial: Duration,
     /// Bisections of a search.
@@ -153,21 +202,23 @@ pub(crate) struct Effort {
 /// The whole suite.
 pub(crate) const FULL: Effort = Effort {
     name: "full",
-    rounds: (5, 3),
+    rounds: (3, 2),
+    saturated: 3,
     trial: Duration::from_millis(400),
-    steps: 5,
-    resolution: 0.03,
-    cost: (15, 200_000),
+    steps: 4,
+    resolution: 0.04,
+    cost: (9, 200_000),
 };
 
 /// For every day.
 pub(crate) const QUICK: Effort = Effort {
     name: "quick",
     rounds: (2, 2),
-    trial: Duration::from_millis(250),
+    saturated: 1,
+    trial: Duration::from_millis(200),
     steps: 3,
-    resolution: 0.06,
-    cost: (5, 100_000),
+    resolution: 0.08,
+    cost: (3, 100_000),
 };
 
 #[cfg(test)]
@@ -184,6 +235,7 @@ mod tests {
         for payload in [20, 160, 1160] {
             assert!(some(&|one| one.payload == payload), "{payload} bytes");
         }
+        assert!(some(&|one| one.mode == Mode::Indications), "indications");
         let families =
             [(Family::V4, Family::V4), (Family::V6, Family::V6), (Family::V4, Family::V6)];
         for families in families {
@@ -203,7 +255,9 @@ mod tests {
             let changes = [
                 one.channels != BASE.channels,
                 one.payload != BASE.payload,
-                one.direction != BASE.direction,
+                one.direction != BASE.direction && one.figures != Figures::Drained,
+                one.mode != BASE.mode,
+                one.figures == Figures::Drained,
                 one.families != BASE.families,
                 one.arms != BASE.arms,
             ];

@@ -32,6 +32,9 @@ pub(crate) struct Results {
     pub(crate) trial_seconds: f64,
     /// Ended early, by a signal.
     pub(crate) interrupted: bool,
+    /// Scenarios that were asked for, measured or not.
+    #[serde(default)]
+    pub(crate) planned: Vec<String>,
     pub(crate) machine: Machine,
     pub(crate) subjects: Vec<Subject>,
     /// The program's own cost, if that part was run.
@@ -104,6 +107,9 @@ pub(crate) struct Scenario {
     pub(crate) payload_bytes: u16,
     /// `to-peer`, `to-client`, `both` or `relay-to-relay`.
     pub(crate) direction: String,
+    /// Data are wrapped in Send and Data indications, else in ChannelData.
+    #[serde(default)]
+    pub(crate) indications: bool,
     /// 4 or 6.
     pub(crate) client_family: u8,
     pub(crate) peer_family: u8,
@@ -138,9 +144,12 @@ pub(crate) struct Round {
     /// CPU time of the threads of its interfaces' NAPI for each packet that arrived, nanoseconds, with
     /// all that the generator can offered; where the kernel forwards.
     pub(crate) saturated_napi_ns: Option<f64>,
-    /// The highest rate with at most 0.1 % lost, and with none.
+    /// The highest rate with at most 0.1 % lost (offered: 0 where it was not looked for), and with
+    /// none.
     pub(crate) pdr: Rate,
-    pub(crate) lossless: Rate,
+    pub(crate) lossless: Option<Rate>,
+    /// What full sockets were emptied at, after the generator had ended.
+    pub(crate) drained: Option<Rate>,
     /// At an equal offered rate.
     pub(crate) cpu: Option<Cpu>,
     /// At 10, 50 and 90 % of `pdr`.

@@ -8,7 +8,7 @@ use traffic::{Bare, BareLinks, Crossing, Offer, Traffic};
 
 use super::calls;
 use super::flows::Flows;
-use super::plan::{Effort, LATENCY_AT, Scenario};
+use super::plan::{Effort, Figures, LATENCY_AT, Scenario};
 use super::record::{Cpu, Latency, Rate, Round};
 use super::search::{Found, History, Limit, Search, Verdict};
 use super::server::{Paths, Server};
@@ -22,8 +22,12 @@ use crate::{progress, sys};
 const LOSS_MAX: f64 = 0.001;
 /// Packets a second at which CPU time is compared.
 const EQUAL_RATE: f64 = 50_000.0;
-/// Trials with all that the generator can.
-const SATURATED: usize = 3;
+/// Times that sockets are filled and emptied, and datagrams for each of them: as many as a relay
+/// port's buffer surely holds, frames of the generator being a page each.
+const DRAINS: usize = 5;
+const DRAINED_EACH: u16 = 64;
+/// Datagrams a second with which they are filled.
+const FILL_RATE: f64 = 400_000.0;
 /// Trials of a rate at which latency is taken; if none counts, there is no latency.
 const LATENCY_TRIES: usize = 3;
 /// Void trials in a row that end a round.
@@ -92,6 +96,8 @@ impl Measuring<'_> {
         if !subject.is_bare() {
             site.set_threaded(false)?;
             self.bench.server = Some(Server::start(subject, site, paths)?);
+        }
+        if !subject.is_bare() && subject.abilities.turn {
             let calls = calls::set_up(&self.flows)
                 .with_context(|| format!("setting calls up with {}", self.last_words()))?;
             self.bench.calls = Some(calls);
@@ -144,17 +150,20 @@ impl Measuring<'_> {
 
     fn all(&mut self) -> Result<()> {
         let Turn { subject, scenario, site, effort, seed, .. } = *self.turn;
+        if scenario.figures == Figures::Drained {
+            return self.drained();
+        }
         let mut first = seed.unwrap_or(40_000.0);
         if subject.in_kernel {
             site.set_threaded(false)?;
-            self.round.one_core = Some(self.saturated(SATURATED)?.0);
+            self.round.one_core = Some(self.saturated(effort.saturated)?.0);
         }
         // Processes do better where the sender's softirq feeds their sockets: a thread in between
         // would have to be woken for each packet.
         site.set_threaded(subject.in_kernel)?;
         let own_core = self.round.trials.len();
         if subject.in_kernel {
-            let (most, napi_ns) = self.saturated(SATURATED)?;
+            let (most, napi_ns) = self.saturated(effort.saturated)?;
             self.round.saturated_napi_ns = Some(napi_ns);
             first = seed.unwrap_or(most.pps / 2.0);
         }
@@ -169,16 +178,36 @@ impl Measuring<'_> {
             return Ok(());
         }
         let least = (pdr.offered / 16.0).max(BOUNDS.0);
-        let search =
-            Search { first: pdr.offered, stride: 2.0, bounds: (least, BOUNDS.1), ..search };
-        self.round.lossless = self.search(search, 0.0, &mut history)?.into();
         self.round.delivered = self.delivered(own_core);
-        if scenario.thorough {
+        if matches!(scenario.figures, Figures::All | Figures::Costs) {
             self.round.cpu = Some(self.cpu()?);
+            site.set_threaded(subject.in_kernel)?;
+        }
+        if scenario.figures == Figures::All {
+            let search =
+                Search { first: pdr.offered, stride: 2.0, bounds: (least, BOUNDS.1), ..search };
+            self.round.lossless = Some(self.search(search, 0.0, &mut history)?.into());
             self.track()?;
             site.set_threaded(subject.in_kernel)?;
             self.latencies(pdr.offered)?;
         }
+        Ok(())
+    }
+
+    /// Full sockets, emptied: the middle one of a few times.
+    fn drained(&mut self) -> Result<()> {
+        let packets = f64::from(self.turn.scenario.channels) * f64::from(DRAINED_EACH);
+        let (offer, time) = (Offer::Rate(FILL_RATE), Duration::from_secs_f64(packets / FILL_RATE));
+        let mut rates = Vec::new();
+        for _ in 0..DRAINS {
+            ensure!(!sys::stopping(), "interrupted");
+            let outcome = self.bench.drain(offer, time)?;
+            ensure!(outcome.trial.received > 0, "nothing was relayed of {packets}");
+            rates.push(outcome.trial.rate());
+            self.round.trials.push(outcome.trial);
+        }
+        let pps = Samples::numbered(&rates).median();
+        self.round.drained = Some(Rate { offered_pps: pps, pps, limit: Limit::Subject });
         Ok(())
     }
 
@@ -351,15 +380,15 @@ impl Round {
             format!("{mark}{}", grouped(rate.pps))
         };
         let void = self.trials.iter().filter(|trial| trial.void.is_some()).count();
+        if let Some(drained) = self.drained {
+            return format!("emptied at {}, {void} void", grouped(drained.pps));
+        }
         format!(
             "{}at 0.1 % {}{}, {} trials, {void} void",
             one_core.unwrap_or_default(),
             at_least(&self.pdr),
-            if self.number > 0 {
-                format!(", none lost {}", at_least(&self.lossless))
-            } else {
-                String::new()
-            },
+            self.lossless
+                .map_or_else(String::new, |rate| format!(", none lost {}", at_least(&rate))),
             self.trials.len()
         )
     }

@@ -11,7 +11,7 @@ use turnwire_tests::wait::{Deadline, SOON};
 use wire::Family;
 
 use super::calls::{self, PASSWORD, USER};
-use super::site::{RELAY_CORE, Side, Site, listener_ip, relay_ip};
+use super::site::{Side, Site, client_ip, listener_ip, peer_ip, relay_ip};
 use super::subject::{Subject, Words, digit};
 
 const REALM: &str = "bench.test";
@@ -24,6 +24,8 @@ pub(crate) struct Paths {
     pub(crate) turnwire: PathBuf,
     /// The folder of what `benches/contenders/build` made.
     pub(crate) contenders: PathBuf,
+    /// This program.
+    pub(crate) bench: PathBuf,
     /// Logs, and other files that a relay needs.
     pub(crate) logs: PathBuf,
 }
@@ -35,6 +37,9 @@ impl Paths {
         let mut words = Words::default()
             .with("turnwire", path(&self.turnwire))
             .with("contenders", path(&self.contenders))
+            .with("bench", path(&self.bench))
+            .with("client4", client_ip(Family::V4).to_string())
+            .with("peer4", peer_ip(Family::V4).to_string())
             .with("logs", path(&self.logs))
             .with("realm", REALM)
             .with("user", USER)
@@ -77,7 +82,7 @@ impl Server {
     /// It ends, or does not answer in time: with what it printed last.
     pub(crate) fn start(subject: &Subject, site: &Site, paths: &Paths) -> Result<Server> {
         let mut command = Side::Relay.command("taskset");
-        command.args(["-c", &RELAY_CORE.to_string()]);
+        command.args(["-c", subject.cores]);
         command.args(paths.words(Some(site)).fill(&subject.command));
         // a Ctrl-C at the terminal is ours to hear
         command.process_group(0);
@@ -85,13 +90,29 @@ impl Server {
         let process = Process::start(&subject.name, &mut command, &log)?;
         let mut server = Server { process };
         let deadline = Deadline::after(SOON);
-        while !calls::server_answers(Family::V4)? {
+        while !server.is_ready(subject)? {
             server.process.must_be_running()?;
             if deadline.left().is_none() {
                 bail!("{} does not serve:\n{}", subject.name, server.process.last_words());
             }
         }
         Ok(server)
+    }
+
+    fn is_ready(&self, subject: &Subject) -> Result<bool> {
+        if subject.abilities.turn {
+            return calls::server_answers(Family::V4);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        Ok(self.process.output().contains("ready"))
+    }
+
+    /// Stops all of it for now, or lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn set_stopped(&mut self, stopped: bool) -> Result<()> {
+        self.process.signal(if stopped { libc::SIGSTOP } else { libc::SIGCONT })
     }
 
     /// CPU time of all its threads, nanoseconds; softirqs are not in it.

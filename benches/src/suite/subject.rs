@@ -7,7 +7,8 @@
 //!  {listen4} {listen6}  address and port to listen on      {realm} {user} {password}  the one user
 //!  {ip4} {ip6}          the address alone                  {interfaces}   the relay's, for XDP
 //!  {relay4} {relay6}    address to relay from              {logs}         a folder to write into
-//!  {port}               the port alone                     {turnwire} {contenders}  built programs
+//!  {port}               the port alone                     {turnwire} {contenders} {bench}  programs
+//!  {client4} {peer4}    where clients and peers are
 //! ```
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use wire::Family;
 
-use super::plan::{Direction, Scenario};
+use super::plan::{Direction, Mode, Scenario};
 
 /// What stands in the relay's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,12 @@ pub(crate) struct Subject {
     pub(crate) in_kernel: bool,
     /// What it can do.
     pub(crate) abilities: Abilities,
+    /// The cores of its process, as taskset(1) has them.
+    pub(crate) cores: &'static str,
+    /// An option that its `serve --help` must name, else it is left out.
+    pub(crate) needs: Option<&'static str>,
+    /// Takes part only where it is named.
+    pub(crate) special: bool,
 }
 
 /// What a relay's design allows.
@@ -44,9 +51,14 @@ pub(crate) struct Abilities {
     pub(crate) across: bool,
     /// Clients outlive an overload.
     pub(crate) sturdy: bool,
+    /// It speaks TURN. Else it forwards by port numbers alone, for [`ECHO_CLIENTS`] clients, over
+    /// IPv4.
+    pub(crate) turn: bool,
 }
 
-const WHOLE: Abilities = Abilities { peers: true, across: true, sturdy: true };
+const WHOLE: Abilities = Abilities { peers: true, across: true, sturdy: true, turn: true };
+/// Clients of the echo, each with a channel of its own.
+const ECHO_CLIENTS: u16 = 1000;
 
 /// A command that can be run here, or why it cannot.
 pub(crate) type Available = Result<String, String>;
@@ -63,6 +75,9 @@ fn relay(name: &str, label: &str, command: &str, version: &str) -> Subject {
         version: words(version),
         in_kernel: false,
         abilities: WHOLE,
+        cores: "1",
+        needs: None,
+        special: false,
     }
 }
 
@@ -81,6 +96,8 @@ pub(crate) fn builtin() -> Vec<Subject> {
     let pion = "{contenders}/pion -realm {realm} -user {user}:{password} -sockets 2 \
                 -listen {listen4}={relay4} -listen {listen6}={relay6}";
     let pion_version = "dpkg-query -W golang-github-pion-turn.v2-dev golang-go";
+    let echo = "{bench} echo --listen {listen4} --relay {relay4}:49152 --clients {client4}:20000 \
+                --peer {peer4}:30000";
     let turn_server = "{contenders}/turn-server --config {logs}/turn-server.toml";
     vec![
         Subject { in_kernel: true, ..relay("bare", "bare XDP_TX", "", "") },
@@ -96,14 +113,40 @@ pub(crate) fn builtin() -> Vec<Subject> {
                 "--xdp-mode generic --xdp {interfaces}",
             )
         },
+        Subject {
+            needs: Some("--af-xdp"),
+            ..turnwire(
+                "af-xdp",
+                "Turnwire, AF_XDP (copy)",
+                "--xdp-mode native --xdp {interfaces} --af-xdp copy --xdp-forward workers",
+            )
+        },
         turnwire("sockets", "Turnwire, sockets", "--xdp-mode off"),
+        Subject {
+            abilities: Abilities { across: false, turn: false, ..WHOLE },
+            ..relay("echo", "bare echo, sockets", &format!("{echo} --count {ECHO_CLIENTS}"), "")
+        },
+        Subject {
+            special: true,
+            cores: "0,1",
+            ..turnwire("one-worker", "Turnwire, sockets, one worker", "--xdp-mode off --cores 1")
+        },
+        Subject {
+            special: true,
+            cores: "0,1",
+            ..turnwire(
+                "two-workers",
+                "Turnwire, sockets, two workers",
+                "--xdp-mode off --cores 0,1",
+            )
+        },
         relay("coturn", "coturn", coturn, "turnserver --version"),
         Subject {
             abilities: Abilities { across: false, ..WHOLE },
             ..relay("pion", "pion", pion, pion_version)
         },
         Subject {
-            abilities: Abilities { peers: false, across: false, sturdy: false },
+            abilities: Abilities { peers: false, across: false, sturdy: false, ..WHOLE },
             ..relay("turn-server", "turn-server", turn_server, "{contenders}/turn-server --version")
         },
     ]
@@ -160,8 +203,16 @@ impl Subject {
             Err("relays between its own clients only".to_owned())
         } else if client != peer && !self.abilities.across {
             Err("does not relay between address families".to_owned())
-        } else if between && self.is_bare() {
+        } else if between && (self.is_bare() || !self.abilities.turn) {
             Err("is no relay".to_owned())
+        } else if self.is_bare() && scenario.mode == Mode::Indications {
+            Err("changes no headers".to_owned())
+        } else if !self.abilities.turn
+            && (client != Family::V4
+                || scenario.channels > ECHO_CLIENTS
+                || scenario.mode == Mode::Indications)
+        {
+            Err(format!("echoes channel data of up to {ECHO_CLIENTS} clients over IPv4"))
         } else {
             Ok(())
         }
@@ -173,6 +224,15 @@ impl Subject {
         let Some(program) = command.first() else { return Ok("ebpf/program/src/bare.rs".into()) };
         if !is_program(program) {
             return Err(format!("{program} is not there"));
+        }
+        if let Some(option) = self.needs {
+            let help = Command::new(program).args(["serve", "--help"]).output();
+            let knows = |output: std::process::Output| {
+                String::from_utf8_lossy(&output.stdout).contains(option)
+            };
+            if !help.is_ok_and(knows) {
+                return Err(format!("this turnwire has no option {option}"));
+            }
         }
         let version = words.fill(&self.version);
         let Some((program, arguments)) = version.split_first() else { return Ok(String::new()) };
@@ -222,6 +282,9 @@ mod tests {
             "logs",
             "turnwire",
             "contenders",
+            "bench",
+            "client4",
+            "peer4",
         ];
         let words = known.into_iter().fold(Words::default(), |words, name| words.with(name, "X"));
         for subject in builtin() {

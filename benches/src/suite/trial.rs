@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use traffic::sys::monotonic;
 use traffic::{Offer, Order, Place, Traffic};
 
 use super::calls::Calls;
@@ -25,6 +26,8 @@ use super::site::{FAR_CORE, Side, kernel_threads};
 const STRAYS: u64 = 100;
 /// Share of what was due that the generator may skip, having come too late.
 const SKIPPED_MAX: f64 = 0.1;
+/// Nothing more is to come out of emptied sockets after so many nanoseconds.
+const EMPTIED_AFTER: u64 = 50_000_000;
 /// Where the counts are settled, the queues having run empty.
 const SETTLED_AFTER: Duration = Duration::from_millis(15);
 
@@ -160,6 +163,47 @@ impl Bench {
             napi_seconds: (after.napi - before.napi) as f64 / 1e9,
             latency: self.latency(),
         })
+    }
+
+    /// Fills the sockets of the stopped relay, and counts how fast it empties them: the generator
+    /// has no part in that. Packets that found their socket full are lost before the time counts.
+    ///
+    /// # Errors
+    /// As [`Bench::trial`].
+    pub(crate) fn drain(&mut self, offer: Offer, time: Duration) -> Result<Outcome> {
+        let server = self.server.as_mut().context("only a process has sockets")?;
+        server.set_stopped(true)?;
+        let filled = self.trial(offer, time);
+        let server = self.server.as_mut().context("only a process has sockets")?;
+        let (mut outcome, before) = match filled {
+            Ok(outcome) => (outcome, self.read()?),
+            Err(error) => {
+                server.set_stopped(false)?;
+                return Err(error);
+            }
+        };
+        let server = self.server.as_mut().context("only a process has sockets")?;
+        let start = monotonic();
+        server.set_stopped(false)?;
+        let (mut last, mut last_at) = (before.received, start);
+        while monotonic() - last_at < EMPTIED_AFTER {
+            std::thread::sleep(Duration::from_micros(500));
+            let seen = self.traffic.received()?.right.iter().sum();
+            if seen > last {
+                (last, last_at) = (seen, monotonic());
+            }
+        }
+        let after = self.read()?;
+        ensure!(
+            after.wrong == before.wrong,
+            "wrong frames arrived: {:?} before, {:?} after",
+            before.wrong,
+            after.wrong
+        );
+        outcome.trial.received = last - before.received;
+        outcome.trial.left = outcome.trial.received;
+        outcome.trial.seconds = Duration::from_nanos(last_at - start).as_secs_f64();
+        Ok(outcome)
     }
 
     /// Of the last trial, both directions; nothing where flows are not tracked.

@@ -45,5 +45,5 @@ pub mod xsk;
 pub use counts::{Arrivals, Received, Seen};
 pub use plan::{Channel, Crossing, Plan, Ways};
 pub use run::{Offer, Order, Place, Sent};
-pub use scheme::{Flow, Leg, Mac, Path, Scheme};
+pub use scheme::{Flow, Leg, Mac, Path, Scheme, Wrapper};
 pub use traffic::{Bare, BareLinks, Mode, Traffic};

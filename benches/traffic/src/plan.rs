@@ -1,7 +1,7 @@
 //! Channels between two addresses each: what the benchmarks send.
 
 use crate::abi;
-use crate::scheme::{Flow, Leg, Path, Scheme};
+use crate::scheme::{Flow, Leg, Path, Scheme, Wrapper};
 
 /// Which directions are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +80,10 @@ impl Plan {
     pub(crate) fn flows(&self, number: usize, channel: &Channel) -> Vec<(usize, Flow)> {
         let Channel { client, relay, peer, number: channel } = *channel;
         let listener = abi::LISTENER;
-        let leg = |src, dst, channel| Leg { src, dst, channel };
-        let to_peer = [leg(client, listener, Some(channel)), leg(relay, peer, None)];
-        let to_client = [leg(peer, relay, None), leg(listener, client, Some(channel))];
+        let leg = |src, dst, wrapper| Leg { src, dst, wrapper };
+        let wrapper = Wrapper::Channel(channel);
+        let to_peer = [leg(client, listener, wrapper), leg(relay, peer, Wrapper::None)];
+        let to_client = [leg(peer, relay, Wrapper::None), leg(listener, client, wrapper)];
         let flow = |path: usize, [out, relayed]: [Leg; 2]| {
             let arrive = match self.crossing {
                 Crossing::Changed => relayed,

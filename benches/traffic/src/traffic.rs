@@ -10,7 +10,7 @@ use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::plan::{Channel, Crossing, Plan};
-use crate::scheme::{Flow, Scheme};
+use crate::scheme::{Flow, Scheme, Wrapper};
 use crate::{abi, sys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/traffic.o");
@@ -156,6 +156,7 @@ impl Traffic {
             .override_global("HEADERS", &(scheme.headers() as u64), true)
             .override_global("MIXED", &u64::from(scheme.payloads.len() > 1), true)
             .override_global("TRACKED", &u64::from(scheme.tracked), true)
+            .override_global("INDICATIONS", &u64::from(scheme.indicates()), true)
             .override_global("ARMS", &scheme.arms.map(u64::from), true)
             .map_max_entries("FLOWS", scheme.flows as u32)
             .map_max_entries("ARRIVALS", tracked as u32)
@@ -200,7 +201,11 @@ impl Traffic {
         self.maps.flows[at].store(out.word(path as u16), Relaxed);
         self.maps.flows[at + 1].store(arrive.word(to_client.into()), Relaxed);
         let port = usize::from(arrive.dst);
-        let kind = if arrive.channel.is_some() { abi::port::FRAMED } else { abi::port::BARE };
+        let kind = match arrive.wrapper {
+            Wrapper::None => abi::port::BARE,
+            Wrapper::Channel(_) => abi::port::FRAMED,
+            Wrapper::Indication(_) => abi::port::INDICATION,
+        };
         let kind = kind | if to_client { abi::port::TO_CLIENT } else { 0 };
         self.maps.ports[port / 16].fetch_or(kind << (port % 16 * 4), Relaxed);
     }

@@ -2,8 +2,8 @@
 //! because such a call takes 25 ms to set up whatever its size.
 
 use crate::abi::{
-    COARSE, FILLING, FRACTION, Flow, Leg, PATHS, PATTERN, PAYLOAD_MAX, Run, SLOTS, STAMP, Template,
-    bucket, buckets, filling_sum, fold, stamp,
+    COARSE, FILLING, FRACTION, Flow, Leg, PATHS, PATTERN, PAYLOAD_MAX, Run, SEND_V4, SEND_V6, SLOTS,
+    STAMP, Template, bucket, buckets, filling_sum, fold, stamp,
 };
 use crate::frame::Xdp;
 use aya_ebpf::{
@@ -22,7 +22,7 @@ pub static FLOWS: Array<Flow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static RUN: Array<Run> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TEMPLATES: Array<Template> = Array::with_max_entries(PATHS as u32, BPF_F_MMAPABLE);
+pub static TEMPLATES: Array<Template> = Array::with_max_entries(PATHS as u32, BPF_F_MMAPABLE);
 /// Payload lengths that take turns, where there are several.
 #[map]
 static LENGTHS: Array<u64> = Array::with_max_entries(PATTERN as u32, BPF_F_MMAPABLE);
@@ -36,7 +36,7 @@ static LATENESS: Array<u64> = Array::with_max_entries(buckets(COARSE) as u32, BP
 /// The longest payload.
 #[unsafe(no_mangle)]
 static LONGEST: u64 = 160;
-/// The longest headers, from Ethernet to ChannelData.
+/// The longest headers, from Ethernet to the wrapper.
 #[unsafe(no_mangle)]
 static HEADERS: u64 = 46;
 /// 1 where the lengths are those of `LENGTHS`; 0 where all are `LONGEST`.
@@ -45,6 +45,9 @@ static MIXED: u64 = 0;
 /// 1 where each flow, its times and every byte are followed; 0 where only datagrams are counted.
 #[unsafe(no_mangle)]
 static TRACKED: u64 = 0;
+/// 1 where flows may be indications: else the verifier need not follow how they are read.
+#[unsafe(no_mangle)]
+static INDICATIONS: u64 = 0;
 
 /// Packets that may be sent at once after a pause. Above it they are skipped, and counted: a burst
 /// would measure the rings.
@@ -53,6 +56,11 @@ const BURST: u64 = 64;
 #[inline(always)]
 pub fn tracked() -> bool {
     unsafe { read_volatile(&raw const TRACKED) != 0 }
+}
+
+#[inline(always)]
+pub fn indications() -> bool {
+    unsafe { read_volatile(&raw const INDICATIONS) != 0 }
 }
 
 /// Sends the next frame, or nothing if none is due.
@@ -123,9 +131,9 @@ fn next(frame: &mut Xdp, run: &mut Run) -> Option<u32> {
     let template = TEMPLATES.get(out.number() as u32)?;
     let stamp = stamp(run.tag as u8, number as u32, flow.sent as u32, due);
     if template.v6 != 0 {
-        write::<54>(frame, template, out, size, stamp)?;
+        wrap::<54>(frame, template, out, size, stamp)?;
     } else {
-        write::<34>(frame, template, out, size, stamp)?;
+        wrap::<34>(frame, template, out, size, stamp)?;
     }
     flow.sent += 1;
     if Leg(flow.arrive).number() == 0 {
@@ -151,20 +159,40 @@ fn note(run: &Run, due: u64) {
     }
 }
 
-/// All headers and the stamp: pages come back with the contents that the relay gave them, but the
-/// data in them stays where it is.
+/// Every wrapper has a size that is known here.
 #[inline(always)]
-fn write<const HEAD: usize>(
+fn wrap<const HEAD: usize>(
     frame: &mut Xdp,
     template: &Template,
     out: Leg,
     size: u64,
     stamp: [u32; 5],
 ) -> Option<()> {
-    let framed = out.channel() != 0;
-    let wrapped = size + if framed { ChannelData::SIZE as u64 } else { 0 };
-    let datagram = Udp::SIZE as u64 + wrapped;
-    let own = HEAD + Udp::SIZE + if framed { ChannelData::SIZE } else { 0 };
+    if indications() && out.is_indication() {
+        if template.peer_family == 6 {
+            write::<HEAD, SEND_V6>(frame, template, out, size, stamp)
+        } else {
+            write::<HEAD, SEND_V4>(frame, template, out, size, stamp)
+        }
+    } else if out.channel() != 0 {
+        write::<HEAD, { ChannelData::SIZE }>(frame, template, out, size, stamp)
+    } else {
+        write::<HEAD, 0>(frame, template, out, size, stamp)
+    }
+}
+
+/// All headers and the stamp: pages come back with the contents that the relay gave them, but the
+/// data in them stays where it is.
+#[inline(always)]
+fn write<const HEAD: usize, const WRAP: usize>(
+    frame: &mut Xdp,
+    template: &Template,
+    out: Leg,
+    size: u64,
+    stamp: [u32; 5],
+) -> Option<()> {
+    let datagram = Udp::SIZE as u64 + WRAP as u64 + size;
+    let own = HEAD + Udp::SIZE + WRAP;
     let skip = unsafe { read_volatile(&raw const HEADERS) } as i32 - own as i32;
     if skip != 0 {
         frame.move_head(skip)?;
@@ -183,12 +211,17 @@ fn write<const HEAD: usize>(
     let mut sum = template.sum as u64 + filling_sum(size - STAMP as u64);
     sum += out.src().to_be() as u64 + out.dst().to_be() as u64;
     sum += 2 * (datagram as u16).to_be() as u64;
-    let mut at = HEAD + Udp::SIZE;
-    if framed {
+    let at = HEAD + Udp::SIZE;
+    if WRAP == ChannelData::SIZE {
         let channel = out.channel().into();
         *frame.at_mut(at)? = ChannelData { channel, size: (size as u16).into() };
         sum += out.channel().to_be() as u64 + (size as u16).to_be() as u64;
-        at += ChannelData::SIZE;
+    } else if WRAP == SEND_V4 {
+        *frame.at_mut(at)? = unsafe { *(&raw const template.send).cast::<[u8; SEND_V4 - 4]>() };
+        sum += template.send_sum as u64 + indicate::<WRAP>(frame, at, out.channel(), size)?;
+    } else if WRAP == SEND_V6 {
+        *frame.at_mut(at)? = unsafe { *(&raw const template.send).cast::<[u8; SEND_V6 - 4]>() };
+        sum += template.send_sum as u64 + indicate::<WRAP>(frame, at, out.channel(), size)?;
     }
     *frame.at_mut(HEAD)? = Udp {
         src: out.src().into(),
@@ -200,6 +233,7 @@ fn write<const HEAD: usize>(
         })
         .into(),
     };
+    let at = at + WRAP;
     let [a, b, c, d, e] = stamp.map(u32::to_ne_bytes);
     *frame.at_mut::<[u8; 4]>(at)? = a;
     *frame.at_mut::<[u8; 4]>(at + 4)? = b;
@@ -210,6 +244,22 @@ fn write<const HEAD: usize>(
         fill(frame, at + STAMP);
     }
     Some(())
+}
+
+/// The parts of a Send indication that differ: its length, the peer's port, and the DATA
+/// attribute's header (RFC 8489 section 14, RFC 8656 section 18); what they add to a checksum.
+#[inline(always)]
+fn indicate<const WRAP: usize>(frame: &mut Xdp, at: usize, peer: u16, size: u64) -> Option<u64> {
+    const COOKIE_HIGH: u16 = 0x2112;
+    const DATA: u16 = 0x0013;
+    let length = (WRAP as u16 - 20 + size as u16).to_be();
+    let port = (peer ^ COOKIE_HIGH).to_be();
+    let size = (size as u16).to_be();
+    *frame.at_mut::<[u8; 2]>(at + 2)? = length.to_ne_bytes();
+    *frame.at_mut::<[u8; 2]>(at + 26)? = port.to_ne_bytes();
+    *frame.at_mut::<[u8; 2]>(at + WRAP - 4)? = DATA.to_be_bytes();
+    *frame.at_mut::<[u8; 2]>(at + WRAP - 2)? = size.to_ne_bytes();
+    Some(length as u64 + port as u64 + DATA.to_be() as u64 + size as u64)
 }
 
 /// Writes the filling again, to the frame's end: what damaged it on the way may have done so in

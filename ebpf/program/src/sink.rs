@@ -6,8 +6,8 @@ use crate::abi::{
     is_stamp, port, seen,
 };
 use crate::frame::{Xdp, opaque};
-use crate::generator::{FLOWS, RUN, tracked};
-use crate::track;
+use crate::generator::{FLOWS, RUN, TEMPLATES, indications, tracked};
+use crate::{indication, track};
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, xdp_action::XDP_DROP, xdp_action::XDP_PASS},
     macros::{map, xdp},
@@ -113,13 +113,17 @@ fn judge_udp<const AT: usize>(frame: &Xdp, size: u16, addresses: Sum) -> Option<
         return unreadable;
     };
     let framed = kind & port::FRAMED != 0 && a >> 4 == 4;
-    if !framed && kind & port::BARE == 0 {
+    // Data, or Send from where it has not crossed a relay
+    let indicated = indications() && kind & port::INDICATION != 0 && a == 0 && b & !1 == 0x16;
+    if !framed && !indicated && kind & port::BARE == 0 {
         return None; // STUN
     }
     if bytes as u16 != size || bytes < (Udp::SIZE + ChannelData::SIZE) as u64 {
         return unreadable;
     }
-    let judged = if framed {
+    let judged = if indicated {
+        judge_indication(frame, AT + Udp::SIZE, bytes as usize - Udp::SIZE, ports, &checksum)
+    } else if framed {
         let (channel, length) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         let header = u16::from_ne_bytes([a, b]) as u64 + u16::from_ne_bytes([c, d]) as u64;
         // padding is for streams (RFC 8656 section 12.5)
@@ -133,6 +137,30 @@ fn judge_udp<const AT: usize>(frame: &Xdp, size: u16, addresses: Sum) -> Option<
         judge_data(frame, AT + Udp::SIZE, data, &checksum)
     };
     judged.or(unreadable)
+}
+
+/// `None`: it cannot be read.
+#[inline(always)]
+fn judge_indication(
+    frame: &Xdp,
+    at: usize,
+    size: usize,
+    ports: Leg,
+    checksum: &Checksum,
+) -> Option<u32> {
+    let found = indication::read(frame, at, size)?;
+    let stamp = u32::from_ne_bytes(frame.peek::<[u8; 4]>(found.data)?);
+    let flow = FLOWS.get(stamp >> 8)?;
+    let template = TEMPLATES.get(Leg(flow.out).number() as u32)?;
+    let place = Leg(ports.0 | (found.port as u64) << 32).indication();
+    if !indication::names(frame, at, found.peer, template)? {
+        return Some(word(seen::MISROUTED, Leg(flow.arrive).number() != 0));
+    }
+    // all but the data, whose own sum is known if it is right
+    let data = filling_sum((found.size as u64).saturating_sub(STAMP as u64));
+    let header = found.sum + !fold(data) as u64;
+    let data = Data { size: found.size as u64, header, place };
+    judge_data(frame, found.data, data, checksum)
 }
 
 /// A UDP checksum, and what there is to check it by.
@@ -162,7 +190,7 @@ impl Checksum {
 struct Data {
     /// Bytes.
     size: u64,
-    /// Sum of the ChannelData header, or 0.
+    /// Sum of what is around it in the datagram: the ChannelData header, or 0.
     header: u64,
     /// Ports and channel by which it came.
     place: Leg,
@@ -202,7 +230,7 @@ fn judge_data(frame: &Xdp, at: usize, data: Data, checksum: &Checksum) -> Option
         let counts = !tracked() || track::damaged(&arrived);
         return Some(if counts { word(seen::DAMAGED, to_client) } else { seen::REPEATED });
     }
-    if arrive.0 << 16 != place.0 << 16 {
+    if !arrive.is_at(place) {
         return Some(word(seen::MISROUTED, to_client));
     }
     let counts = !tracked() || track::intact(&arrived);

@@ -10,6 +10,7 @@ mod abi;
 mod bare;
 mod frame;
 mod generator;
+mod indication;
 mod sink;
 mod track;
 

@@ -5,8 +5,9 @@
 //! A frame of the generator, in front of the relay:
 //!
 //! ```text
-//! Ethernet | IPv4 or IPv6 | UDP | ChannelData (from a client only) | stamp | filling
+//! Ethernet | IPv4 or IPv6 | UDP | wrapper (from a client only) | stamp | filling
 //!
+//! wrapper  ChannelData, or a Send indication: header (20) | XOR-PEER-ADDRESS (12 or 24) | DATA (4)
 //! stamp    tag (1) | flow (3) | sequence (4) | due, ns (8) | balance (2) | 0 (2)
 //! ```
 //!
@@ -34,6 +35,11 @@ pub const FLOWS: usize = 1 << 17;
 pub const FRACTION: u32 = 16;
 /// Longest payload: with headers it fits a frame of 1,514 bytes.
 pub const PAYLOAD_MAX: usize = 1_440;
+
+/// Headers of a Send indication in front of its data, with an IPv4 peer and with an IPv6 peer.
+pub const SEND_V4: usize = 36;
+/// See [`SEND_V4`].
+pub const SEND_V6: usize = 48;
 
 /// Words of [`Arrivals::window`], each of 32 numbers.
 pub const WINDOW: usize = 32;
@@ -129,7 +135,8 @@ pub const fn is_stamp(words: [u32; 5]) -> bool {
 }
 
 /// One end of a flow's way. From the low end: source port, destination port, channel number (0:
-/// none), and a number: of the path by which it leaves, or of the direction in which it counts.
+/// none) or the peer's port of an indication, a number (15 bits): of the path by which it leaves, or
+/// of the direction in which it counts; and one bit: it is an indication.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Leg(pub u64);
@@ -139,6 +146,18 @@ impl Leg {
     pub const fn new(src: u16, dst: u16, channel: u16, number: u16) -> Leg {
         Leg(src as u64 | (dst as u64) << 16 | (channel as u64) << 32 | (number as u64) << 48)
     }
+    /// The same, as a Send or Data indication: the word of the channel is the peer's port.
+    pub const fn indication(self) -> Leg {
+        Leg(self.0 | 1 << 63)
+    }
+    /// Whether it is one.
+    pub const fn is_indication(self) -> bool {
+        self.0 >> 63 != 0
+    }
+    /// Whether ports, channel and kind are the same.
+    pub const fn is_at(self, other: Leg) -> bool {
+        (self.0 ^ other.0) & (1 << 63 | 0xffff_ffff_ffff) == 0
+    }
     /// Source port.
     pub const fn src(self) -> u16 {
         self.0 as u16
@@ -147,13 +166,13 @@ impl Leg {
     pub const fn dst(self) -> u16 {
         (self.0 >> 16) as u16
     }
-    /// Channel, or 0.
+    /// Channel, or 0; of an indication, its peer's port.
     pub const fn channel(self) -> u16 {
         (self.0 >> 32) as u16
     }
     /// The path, or the direction.
     pub const fn number(self) -> u16 {
-        (self.0 >> 48) as u16
+        (self.0 >> 48) as u16 & 0x7fff
     }
 }
 
@@ -185,6 +204,17 @@ pub struct Template {
     /// One's-complement sum of what the UDP checksum covers beside ports, lengths and data:
     /// addresses and protocol.
     pub sum: u32,
+    /// A Send indication's header and its XOR-PEER-ADDRESS in wire order: 32 bytes with an IPv4
+    /// peer, 44 with an IPv6 peer. Length and port are zero.
+    pub send: [u32; 11],
+    /// One's-complement sum of `send`.
+    pub send_sum: u32,
+    /// The peer that indications name, in wire order, the rest zero.
+    pub peer: [u32; 4],
+    /// 4, 6, or 0 where there is none.
+    pub peer_family: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What userspace asks of the generator, and what it did.
@@ -268,8 +298,10 @@ pub mod port {
     pub const BARE: u64 = 2;
     /// What cannot be read counts as lost on the way to a client, else to a peer.
     pub const TO_CLIENT: u64 = 4;
+    /// Send and Data indications.
+    pub const INDICATION: u64 = 8;
 }
 
-const _: () = assert!(size_of::<Template>() == 72);
+const _: () = assert!(size_of::<Template>() == 144);
 const _: () = assert!(size_of::<Run>() == 15 * 8);
 const _: () = assert!(size_of::<Arrivals>() == (5 + WINDOW) * 8);

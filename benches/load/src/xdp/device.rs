@@ -46,7 +46,7 @@ pub(super) fn path(devices: &[Device], src: IpAddr, dst: IpAddr) -> Result<Path>
     };
     let own = device.interface.mac.context("an Ethernet interface")?;
     let next = net::neighbour(link, next, src, dst)?;
-    Ok(Path { interface: link, own, next, src, dst })
+    Ok(Path { interface: link, own, next, src, dst, peer: None })
 }
 
 /// Whether payloads of so many bytes fit.

@@ -150,7 +150,7 @@ fn another_program_at_the_interface_is_named() {
         wire.turnwire(&["--xdp-mode", "off"])?;
         // given
         let ip = Family::V4.ip(Host::Far);
-        let path = Path { interface: 1, own: [2; 6], next: [2; 6], src: ip, dst: ip };
+        let path = Path { interface: 1, own: [2; 6], next: [2; 6], src: ip, dst: ip, peer: None };
         let payloads = vec![20];
         let mut other = Traffic::open(&Scheme {
             paths: vec![path],

@@ -8,39 +8,54 @@ use std::time::Duration;
 use anyhow::Result;
 use cable::{Cable, MACS};
 use traffic::xsk::{Copying, Sender};
-use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic};
+use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic, Wrapper};
 
 fn scheme(cable: &Cable, addresses: [&str; 2], payloads: &[u16], tracked: bool) -> Scheme {
     let [src, dst] = addresses.map(|text| text.parse::<IpAddr>().expect("an address"));
-    let path = Path { interface: cable.index[0], own: MACS[0], next: MACS[1], src, dst };
+    let path =
+        Path { interface: cable.index[0], own: MACS[0], next: MACS[1], src, dst, peer: None };
     let payloads = payloads.to_vec();
     Scheme { paths: vec![path], flows: 2, payloads, tracked, arms: [0; 2] }
 }
 
 /// Flow 0 is ChannelData, flow 1 is not; both come back mirrored.
 fn flows() -> [Flow; 2] {
-    [Some(0x4001), None].map(|channel| {
-        let (near, far) = if channel.is_some() { (20_000, 30_000) } else { (20_001, 30_001) };
-        let out = Leg { src: near, dst: far, channel };
-        let arrive = Leg { src: far, dst: near, channel };
-        Flow { path: 0, out, arrive, to_client: channel.is_some() }
+    mirrored([Wrapper::Channel(0x4001), Wrapper::None])
+}
+
+fn mirrored(wrappers: [Wrapper; 2]) -> [Flow; 2] {
+    [(20_000, 30_000), (20_001, 30_001)].map(|(near, far)| {
+        let wrapper = wrappers[usize::from(near) - 20_000];
+        let out = Leg { src: near, dst: far, wrapper };
+        let arrive = Leg { src: far, dst: near, wrapper };
+        Flow { path: 0, out, arrive, to_client: near == 20_000 }
     })
 }
 
-fn set_flows(traffic: &Traffic) {
-    for (number, flow) in flows().iter().enumerate() {
+fn set_flows(traffic: &Traffic, flows: &[Flow]) {
+    for (number, flow) in flows.iter().enumerate() {
         traffic.set_flow(number, flow);
     }
 }
 
 fn send(traffic: &Traffic, rate: f64, tag: u8, socket: Option<&mut Sender>) -> Result<()> {
+    send_flows(traffic, rate, tag, &flows(), socket)
+}
+
+fn send_flows(
+    traffic: &Traffic,
+    rate: f64,
+    tag: u8,
+    flows: &[Flow],
+    socket: Option<&mut Sender>,
+) -> Result<()> {
     let time = Duration::from_millis(300);
     let order = Order { offer: Offer::Rate(rate), time, start: None, tag, slot: 100_000_000 };
     traffic.prepare(&order)?;
     match socket {
         Some(socket) => {
             let senders = std::slice::from_mut(socket);
-            traffic.transmit(&flows(), senders, Place::default(), &false.into())?;
+            traffic.transmit(flows, senders, Place::default(), &false.into())?;
         }
         None => traffic.generate(Place::default(), &false.into())?,
     }
@@ -60,7 +75,7 @@ fn everything_that_is_sent_comes_back_and_is_counted_once() -> Result<()> {
         {
             let Some(cable) = Cable::new()? else { return Ok(()) };
             let mut traffic = Traffic::open(&scheme(&cable, addresses, payloads, tracked))?;
-            set_flows(&traffic);
+            set_flows(&traffic, &flows());
             cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
             cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
             for tag in [1, 2] {
@@ -106,7 +121,7 @@ fn af_xdp_sends_the_same_frames() -> Result<()> {
     for addresses in [["10.7.0.1", "10.7.0.2"], ["fd07::1", "fd07::2"]] {
         let Some(cable) = Cable::new()? else { return Ok(()) };
         let mut traffic = Traffic::open(&scheme(&cable, addresses, &[20, 21, 160, 1_440], true))?;
-        set_flows(&traffic);
+        set_flows(&traffic, &flows());
         cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
         cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
         let mut socket = cable.inside(0, || Ok(Sender::open(cable.index[0], 0)?))?;
@@ -128,6 +143,52 @@ fn af_xdp_sends_the_same_frames() -> Result<()> {
     Ok(())
 }
 
+/// What is there to send, and whether by the program or by AF_XDP.
+const INDICATIONS: [([&str; 2], &str, bool, bool); 4] = [
+    (["10.7.0.1", "10.7.0.2"], "192.0.2.7", false, false),
+    (["fd07::1", "fd07::2"], "2001:db8::7", true, false),
+    (["10.7.0.1", "10.7.0.2"], "2001:db8::7", true, true),
+    (["fd07::1", "fd07::2"], "192.0.2.7", false, true),
+];
+
+#[test]
+fn send_indications_come_back_whole_and_one_of_another_peer_is_seen() -> Result<()> {
+    for (addresses, peer, tracked, by_socket) in INDICATIONS {
+        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let mut scheme = scheme(&cable, addresses, &[20, 160, 1_160], tracked);
+        scheme.paths[0].peer = Some(peer.parse()?);
+        // given a client that sends by indications, and one by channel
+        let flows = mirrored([Wrapper::Indication(0x7531), Wrapper::Channel(0x4001)]);
+        let mut traffic = Traffic::open(&scheme)?;
+        set_flows(&traffic, &flows);
+        cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
+        cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
+        // when
+        cable.inside(0, || {
+            let mut socket = None;
+            if by_socket {
+                socket = Some(Sender::open(cable.index[0], 0)?);
+            }
+            send_flows(&traffic, 5_000.0, 1, &flows, socket.as_mut())
+        })?;
+        // then
+        let (sent, seen) = (traffic.sent(), traffic.seen()?);
+        let context = format!("{addresses:?} {peer} {tracked} {by_socket} {sent:?} {seen:?}");
+        assert_eq!(seen.right, sent.packets, "{context}");
+        assert!(sent.packets.iter().all(|packets| *packets > 200), "{context}");
+        let wrong = Seen { right: [0; 2], other: 0, ..seen };
+        assert_eq!(wrong, Seen::default(), "{context}");
+        // and when the sink expects another port of the peer
+        let elsewhere = mirrored([Wrapper::Indication(0x7532), Wrapper::Channel(0x4001)]);
+        set_flows(&traffic, &[Flow { out: flows[0].out, ..elsewhere[0] }, flows[1]]);
+        cable.inside(0, || send_flows(&traffic, 5_000.0, 2, &flows, None))?;
+        let after = traffic.seen()?;
+        assert_eq!(after.right[1], seen.right[1], "{context} {after:?}");
+        assert_eq!(after.misrouted[1], traffic.sent().packets[1], "{context} {after:?}");
+    }
+    Ok(())
+}
+
 /// Not a test: prints what generator, bare XDP_TX and sink do together on one core.
 ///
 /// cargo test --release -p turnwire-traffic --test bare -- --ignored --nocapture how_fast
@@ -138,7 +199,7 @@ fn how_fast() -> Result<()> {
         let Some(cable) = Cable::new()? else { return Ok(()) };
         let mut traffic =
             Traffic::open(&scheme(&cable, ["10.7.0.1", "10.7.0.2"], &[160], tracked))?;
-        set_flows(&traffic);
+        set_flows(&traffic, &flows());
         cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
         cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
         for _ in 0..5 {
