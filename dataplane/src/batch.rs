@@ -7,12 +7,14 @@
 //!   |                             | payload as received | older bytes          |
 //!   |                      | chan | payload, wrapped    |    (never sent)      |   prepend
 //!   |                             | hdr | data | padding                       |   narrow
+//!   |      | STUN and attributes  | payload, wrapped | 000 |                    |   prepend, pad
 //!   |                             | one | two | three | older bytes            |   merged (GRO)
 //! ```
 //!
 //! A message from the kernel fills one room. It is one datagram, or several of one size and one
 //! sender that the kernel has merged; the last may be shorter. Datagrams behind the first have no
-//! room in front of them: a header for such a one is kept beside it, and the kernel gathers the two.
+//! room in front of them, and all but the last none behind: a header for such a one is kept beside
+//! it, so is padding, and the kernel gathers them.
 //!
 //! Rooms are used again for as long as the worker lives, so bytes of older datagrams lie behind the
 //! newer ones. Nothing outside `start..start + size` is ever handed to a socket, and `size` only
@@ -21,8 +23,15 @@
 use std::net::{IpAddr, SocketAddr};
 use wire::Reason;
 
-/// Bytes free in front of every received payload: a ChannelData header, kept to a cache line.
+/// Bytes free in front of every received payload: a ChannelData header, or that of a Data
+/// indication; a cache line.
 pub const HEADROOM: usize = 64;
+
+/// The longest header that is kept beside a datagram: a Data indication's, of an IPv6 peer.
+pub const HEADER_MAX: usize = 48;
+
+/// The most padding behind a datagram: to whole words, as STUN attributes have it.
+pub const PADDING_MAX: usize = 3;
 
 /// Most messages that one system call moves.
 pub const BATCH_MAX: usize = 64;
@@ -156,8 +165,11 @@ struct Parcel {
     floor: u32,
     start: u32,
     size: u32,
-    /// In front of the payload, where there was no room for it.
-    header: Option<[u8; 4]>,
+    /// Bytes of the header in front of the payload, where there was no room for it: see
+    /// [`Batch::headers`].
+    header: u8,
+    /// Zeros behind the payload, where there was no room for them.
+    padding: u8,
     outcome: Outcome,
     departure: Option<Departure>,
 }
@@ -168,6 +180,8 @@ pub struct Batch {
     room: usize,
     messages: Vec<Message>,
     parcels: Vec<Parcel>,
+    /// By datagram, for those that have no room in front.
+    headers: Box<[[u8; HEADER_MAX]]>,
     capacity: usize,
 }
 
@@ -176,14 +190,15 @@ impl Batch {
     /// kernel merge datagrams needs rooms of [`DATAGRAM_MAX`] bytes.
     ///
     /// Memory that no datagram ever reached is never touched, so full-size rooms cost a process
-    /// only what its traffic uses: at most 4.2 MB of payload and 1 MB of notes on it.
+    /// only what its traffic uses: at most 4.2 MB of payload and 1.4 MB of notes on it.
     pub fn new(capacity: usize, room: usize) -> Self {
         let capacity = capacity.clamp(1, BATCH_MAX);
         let room = room.clamp(1, DATAGRAM_MAX);
         let memory = vec![0; capacity * stride(room)].into_boxed_slice();
         let messages = Vec::with_capacity(capacity);
         let parcels = Vec::with_capacity(capacity * SEGMENTS_MAX);
-        Self { memory, room, messages, parcels, capacity }
+        let headers = vec![[0; HEADER_MAX]; capacity * SEGMENTS_MAX].into_boxed_slice();
+        Self { memory, room, messages, parcels, headers, capacity }
     }
 
     /// Most messages it holds.
@@ -246,7 +261,8 @@ impl Batch {
             floor: floor as u32,
             start: first as u32,
             size: size as u32,
-            header: None,
+            header: 0,
+            padding: 0,
             outcome: Outcome::Unsent,
             departure: None,
         };
@@ -299,31 +315,36 @@ impl Batch {
         self.messages[self.parcels[index].message as usize].by
     }
 
-    /// The payload of datagram `index`, as it is now, but for a header that is kept beside it.
+    /// The payload of datagram `index`, as it is now, but for a header and padding that are kept
+    /// beside it.
     pub fn payload(&self, index: usize) -> &[u8] {
         let parcel = &self.parcels[index];
         let start = parcel.start as usize;
         &self.memory[start..start + parcel.size as usize]
     }
 
-    /// What is sent of datagram `index`, in one or two pieces; the first may be empty.
-    pub fn pieces(&self, index: usize) -> [&[u8]; 2] {
-        let header = self.parcels[index].header.as_ref().map_or(&[][..], |header| &header[..]);
-        [header, self.payload(index)]
+    /// What is sent of datagram `index`, in up to three pieces; each may be empty.
+    pub fn pieces(&self, index: usize) -> [&[u8]; 3] {
+        const ZEROS: [u8; PADDING_MAX] = [0; PADDING_MAX];
+        let Parcel { header, padding, .. } = self.parcels[index];
+        // most have neither
+        let header = if header == 0 { &[] } else { &self.headers[index][..header.into()] };
+        [header, self.payload(index), &ZEROS[..padding.into()]]
     }
 
     /// Bytes that are sent of datagram `index`.
     pub fn size(&self, index: usize) -> usize {
         let parcel = &self.parcels[index];
-        parcel.size as usize + parcel.header.map_or(0, |header| header.len())
+        parcel.size as usize + usize::from(parcel.header) + usize::from(parcel.padding)
     }
 
     /// Keeps `size` bytes of the payload from `skip` on. Refuses, changing nothing, to keep bytes
-    /// that are not there, or to cut off a header that is kept beside them.
+    /// that are not there, or to cut off what is kept beside them.
     pub fn narrow(&mut self, index: usize, skip: usize, size: usize) -> bool {
         let parcel = &mut self.parcels[index];
         let end = skip.checked_add(size);
-        let fits = parcel.header.is_none() && end.is_some_and(|end| end <= parcel.size as usize);
+        let whole = parcel.header == 0 && parcel.padding == 0;
+        let fits = whole && end.is_some_and(|end| end <= parcel.size as usize);
         if fits {
             parcel.start += skip as u32;
             parcel.size = size as u32;
@@ -331,21 +352,43 @@ impl Batch {
         fits
     }
 
-    /// Puts `header` in front of the payload: into the room in front of it, or, once, beside it.
-    /// Refuses, changing nothing, when both are used up.
-    pub fn prepend(&mut self, index: usize, header: [u8; 4]) -> bool {
+    /// Puts `header` in front of the payload: into the room in front of it, or, once and if it is
+    /// no longer than [`HEADER_MAX`], beside it. Refuses, changing nothing, when both are used up.
+    pub fn prepend(&mut self, index: usize, header: &[u8]) -> bool {
         let parcel = &mut self.parcels[index];
-        if parcel.header.is_some() {
+        if parcel.header != 0 {
             return false;
         }
-        if parcel.start - parcel.floor < header.len() as u32 {
-            parcel.header = Some(header);
+        let size = header.len();
+        if ((parcel.start - parcel.floor) as usize) < size {
+            let Some(beside) = self.headers[index].get_mut(..size) else { return false };
+            beside.copy_from_slice(header);
+            parcel.header = size as u8;
             return true;
         }
-        parcel.start -= header.len() as u32;
-        parcel.size += header.len() as u32;
+        parcel.start -= size as u32;
+        parcel.size += size as u32;
         let start = parcel.start as usize;
-        self.memory[start..start + header.len()].copy_from_slice(&header);
+        self.memory[start..start + size].copy_from_slice(header);
+        true
+    }
+
+    /// Puts `count` zeros, at most [`PADDING_MAX`], behind the payload: into the room behind it, or,
+    /// once, beside it. Refuses, changing nothing, when both are used up.
+    pub fn pad(&mut self, index: usize, count: usize) -> bool {
+        let next = self.parcels.get(index + 1).map(|next| next.message);
+        let parcel = &mut self.parcels[index];
+        if count > PADDING_MAX || parcel.padding != 0 {
+            return false;
+        }
+        let end = (parcel.start + parcel.size) as usize;
+        let room_end = parcel.message as usize * stride(self.room) + HEADROOM + self.room;
+        if next == Some(parcel.message) || room_end - end < count {
+            parcel.padding = count as u8;
+        } else {
+            self.memory[end..end + count].fill(0);
+            parcel.size += count as u32;
+        }
         true
     }
 
@@ -404,7 +447,7 @@ mod tests {
         let mut batch = Batch::new(2, 100);
         assert!(batch.push(b"first", arrival()) && batch.push(b"second", arrival()));
         let before = batch.payload(1).as_ptr();
-        assert!(batch.prepend(1, [0x40, 0, 0, 6]));
+        assert!(batch.prepend(1, &[0x40, 0, 0, 6]));
         assert_eq!(batch.payload(1), b"\x40\0\0\x06second");
         assert_eq!(batch.payload(1)[4..].as_ptr(), before);
         assert_eq!(batch.payload(0), b"first");
@@ -415,11 +458,12 @@ mod tests {
         let mut batch = Batch::new(2, 100);
         assert!(batch.push(b"first", arrival()) && batch.push(b"x", arrival()));
         for _ in 0..HEADROOM / 4 {
-            assert!(batch.prepend(1, [7; 4]));
+            assert!(batch.prepend(1, &[7; 4]));
         }
-        assert!(batch.prepend(1, [8; 4]));
+        assert!(!batch.prepend(1, &[8; HEADER_MAX + 1]));
+        assert!(batch.prepend(1, &[8; 4]));
         assert_eq!((batch.pieces(1)[0], batch.size(1)), (&[8; 4][..], HEADROOM + 5));
-        assert!(!batch.prepend(1, [9; 4]) && !batch.narrow(1, 0, 1));
+        assert!(!batch.prepend(1, &[9; 4]) && !batch.narrow(1, 0, 1));
         assert_eq!(batch.payload(0), b"first");
     }
 
@@ -431,20 +475,40 @@ mod tests {
         assert_eq!((batch.len(), batch.messages(), batch.is_full()), (5, 2, true));
         for (index, letter) in [b"aaaa", b"bbbb", b"cccc"].into_iter().enumerate() {
             assert_eq!((batch.payload(index), batch.by(index)), (&letter[..], by));
-            assert!(batch.prepend(index, [b'0' + index as u8; 4]));
+            assert!(batch.prepend(index, &[b'0' + index as u8; 4]));
         }
-        assert!(batch.narrow(3, 0, 1) && batch.prepend(3, *b"last"));
-        assert_eq!(batch.pieces(0), [&b""[..], b"0000aaaa"]);
-        assert_eq!(batch.pieces(1), [&b"1111"[..], b"bbbb"]);
-        assert_eq!(batch.pieces(2), [&b"2222"[..], b"cccc"]);
-        assert_eq!(batch.pieces(3), [&b"last"[..], b"d"]);
+        assert!(batch.narrow(3, 0, 1) && batch.prepend(3, b"last"));
+        assert_eq!(batch.pieces(0), [&b""[..], b"0000aaaa", b""]);
+        assert_eq!(batch.pieces(1), [&b"1111"[..], b"bbbb", b""]);
+        assert_eq!(batch.pieces(2), [&b"2222"[..], b"cccc", b""]);
+        assert_eq!(batch.pieces(3), [&b"last"[..], b"d", b""]);
         assert_eq!((batch.payload(4), batch.by(4)), (&b"alone"[..], SocketId::port(6)));
         // what was cut off a datagram's front is room for its new header
         batch.clear();
         assert!(batch.push_from(by, b"hdr1datahdr2more", Some(8), arrival()));
-        assert!(batch.narrow(1, 4, 4) && batch.prepend(1, *b"HDR3"));
-        assert_eq!(batch.pieces(1), [&b""[..], b"HDR3more"]);
+        assert!(batch.narrow(1, 4, 4) && batch.prepend(1, b"HDR3"));
+        assert_eq!(batch.pieces(1), [&b""[..], b"HDR3more", b""]);
         assert_eq!(batch.payload(0), b"hdr1data");
+    }
+
+    #[test]
+    fn padding_is_zero_and_goes_behind_the_payload_and_over_nobody() {
+        let mut batch = Batch::new(2, 12);
+        let by = SocketId::port(5);
+        assert!(batch.push(&[0xaa; 12], arrival()) && batch.push(&[0xaa; 12], arrival()));
+        batch.clear();
+        // given two of one message, and one whose room ends too early
+        assert!(batch.push_from(by, b"aaaaabbbbb", Some(5), arrival()));
+        assert!(batch.push(b"cccccccccc", arrival()));
+        // when
+        assert!(!batch.pad(0, PADDING_MAX + 1));
+        (0..3).for_each(|index| assert!(batch.pad(index, [3, 2, 3][index])));
+        // then
+        assert_eq!(batch.pieces(0), [&b""[..], b"aaaaa", &[0; 3]]);
+        assert_eq!(batch.pieces(1), [&b""[..], b"bbbbb\0\0", b""]);
+        assert_eq!(batch.pieces(2), [&b""[..], b"cccccccccc", &[0; 3]]);
+        assert_eq!([0, 1, 2].map(|index| batch.size(index)), [8, 7, 13]);
+        assert!(!batch.pad(0, 1) && !batch.narrow(0, 0, 1) && batch.pad(1, 0));
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl<L: Link> Worker<L> {
 /// no place for that; its bytes are not used any more.
 fn apply(batch: &mut Batch, index: usize, plan: &Plan<'_>) -> bool {
     let done = batch.narrow(index, plan.strip, plan.data)
-        && plan.header.is_none_or(|header| batch.prepend(index, header));
+        && plan.header.is_none_or(|header| batch.prepend(index, &header));
     if done {
         batch.depart(index, plan.departure);
     }

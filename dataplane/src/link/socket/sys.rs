@@ -187,7 +187,7 @@ impl Sender {
             else {
                 break;
             };
-            if vectors + 2 * message.count > PIECES_MAX {
+            if vectors + 3 * message.count > PIECES_MAX {
                 break;
             }
             let start = vectors;
