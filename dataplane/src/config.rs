@@ -19,6 +19,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Channels in the route table.
     pub routes_max: usize,
+    /// Entries in the workers' table for Send and Data indications, one for each relayed address of
+    /// a UDP client and one for each of its permissions; at most 4,194,304. Address space of 136
+    /// bytes each, resident only as far as they were ever used.
+    pub permits_max: usize,
     /// Relay ports open at once, at most 524,288.
     pub ports_max: usize,
     /// Datagrams of 444 bytes (512 with their envelope) that each ring between a worker and the
@@ -140,6 +144,8 @@ pub struct Tuning {
     /// What the kernel is asked to do for many datagrams at once. It merges what it receives only
     /// where `datagram_max` is as long as any datagram.
     pub offload: Offload,
+    /// Whether workers forward Send and Data indications; else all go by the control thread.
+    pub indications: bool,
 }
 
 impl Default for Tuning {
@@ -156,6 +162,7 @@ impl Default for Tuning {
             batch_len: crate::batch::BATCH_MAX,
             datagram_max: crate::batch::DATAGRAM_MAX,
             offload: Offload { receive: true, send: true },
+            indications: true,
         }
     }
 }

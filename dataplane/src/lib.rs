@@ -14,9 +14,9 @@
 //!   └─────────────────────────────────────────────┘
 //! ```
 //!
-//! A worker knows nothing of STUN, users or permissions: it forwards what the route table says and
-//! hands everything else to the control thread. It allocates nothing, takes no lock and reads no
-//! clock for a packet.
+//! A worker knows no users, requests or lifetimes: it forwards what its tables say (channels' data,
+//! and the plainest Send and Data indications) and hands everything else to the control thread. It
+//! allocates nothing, takes no lock and reads no clock for a packet.
 
 pub mod batch;
 mod config;
@@ -36,7 +36,7 @@ pub use config::{
 };
 pub use link::socket::{BufferSizes, monotonic};
 pub use plane::{Dataplane, WorkerInfo};
-pub use route::{Client, Event, PortId, Route, TableFull, Transport};
+pub use route::{Client, Event, Permission, PortId, Relayed, Route, TableFull, Transport};
 pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;
 #[doc(hidden)]

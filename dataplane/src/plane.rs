@@ -9,11 +9,11 @@ use crate::link::socket::{Bound, BufferSizes, bind_relay, register};
 use crate::mailbox::{
     Bell, COMMANDS_MAX, Command, ControlEnd, ELSEWHERE, Letter, LetterKind, SessionCommand,
 };
-use crate::route::{Client, Event, PortId, Route, TableFull, Transport};
+use crate::route::{Client, Event, Permission, PortId, Relayed, Route, TableFull, Transport};
 use crate::session::{Identity, IdentityError, SessionCounters};
 use crate::slots::Slots;
 use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot};
-use crate::table::RouteWriter;
+use crate::table::{PermitWriter, RouteWriter};
 use lend::Wanted;
 use mio::Waker;
 use moving::{Moves, let_go};
@@ -70,6 +70,7 @@ pub struct SessionAddresses {
 pub struct Dataplane {
     workers: Vec<Handle>,
     routes: RouteWriter,
+    permits: PermitWriter,
     /// What the channels of session threads have carried.
     paths: HashMap<Path, Arc<PathCounters>>,
     slots: Slots,
@@ -191,6 +192,41 @@ impl Dataplane {
         }
     }
 
+    /// Publishes a UDP client's relayed address to all workers, for its Send indications; replaces
+    /// what was published for that client and family before. Without it, as when the table has no
+    /// room, they go by the control thread, as [`Event`]s.
+    ///
+    /// Not published, as with [`add_route`](Self::add_route), with a link-local IPv6 address.
+    pub fn add_relayed(&mut self, relayed: &Relayed) -> Result<(), TableFull> {
+        let linked = [relayed.client, relayed.relay].iter().any(is_link_local);
+        if linked || !self.tuning.indications {
+            return Ok(());
+        }
+        self.permits.insert_relayed(relayed)
+    }
+
+    /// Withdraws a relayed address, at once.
+    pub fn remove_relayed(&mut self, relayed: &Relayed) {
+        self.permits.remove_relayed(relayed);
+    }
+
+    /// Publishes a UDP client's permission to all workers, at once: for its Send indications, and for
+    /// Data indications with what comes from peers that have no channel. Replaces what was published
+    /// for that peer and relayed address before. Otherwise as [`add_relayed`](Self::add_relayed).
+    pub fn add_permission(&mut self, permission: &Permission) -> Result<(), TableFull> {
+        let Permission { client, relay, peer, .. } = *permission;
+        let peer = SocketAddr::new(peer, 0);
+        if [client, relay, peer].iter().any(is_link_local) || !self.tuning.indications {
+            return Ok(());
+        }
+        self.permits.insert_permission(permission)
+    }
+
+    /// Withdraws the permission of a peer's address to use a relayed address, at once.
+    pub fn remove_permission(&mut self, peer: IpAddr, relay: SocketAddr) {
+        self.permits.remove_permission(peer, relay);
+    }
+
     /// Sends to a client; to a UDP client from the listening address `client.local`. Over TCP and
     /// TLS the bytes are one whole message, ChannelData with its padding. Dropped, and counted,
     /// when the ring of its worker is full, or the client is not there any more.
@@ -309,6 +345,8 @@ impl Dataplane {
             refused_control: self.refused,
             routes: self.routes.live(),
             table_size: self.routes.table().size(),
+            permits: self.permits.live(),
+            permits_refused: self.permits.refused(),
         }
     }
 
@@ -343,9 +381,8 @@ impl Dataplane {
                 let Letter { transport, local, remote, slot, generation, .. } = *letter;
                 match letter.kind {
                     LetterKind::Client => {
-                        if let ([a, b, ..], ELSEWHERE) = (bytes, slot) {
-                            let channel = u16::from_be_bytes([*a, *b]);
-                            wanted = Some(Wanted { client: remote, listener: local, channel });
+                        if slot == ELSEWHERE {
+                            wanted = Wanted::of(remote, local, bytes);
                         }
                         return on_event(Event::Client { worker, transport, local, remote, bytes });
                     }

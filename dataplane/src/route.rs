@@ -1,6 +1,6 @@
 //! The nouns that the control thread speaks to the data plane in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// A relay port that is open on a worker: its slot, and which of the slot's owners it is.
@@ -107,6 +107,36 @@ pub struct Route {
     pub expires: Duration,
     /// The peer is a live relayed address of our own.
     pub inner: bool,
+}
+
+/// A UDP client's relayed transport address: what its Send indications leave from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// The client's transport address.
+    pub client: SocketAddr,
+    /// The listening address that it sends to, as on the wire: never a wildcard.
+    pub listener: SocketAddr,
+    /// The relayed transport address.
+    pub relay: SocketAddr,
+    /// The relay port's socket.
+    pub port: PortId,
+}
+
+/// A UDP client's permission: datagrams to and from all ports of the peer's address go through the
+/// relayed address, in Send and Data indications (RFC 8656 section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// The client's transport address.
+    pub client: SocketAddr,
+    /// The listening address that it sends to, as on the wire: never a wildcard.
+    pub listener: SocketAddr,
+    /// The relayed transport address.
+    pub relay: SocketAddr,
+    /// The peer's address. Not one of this host: whether a datagram may go there depends on its
+    /// port, which the control thread knows.
+    pub peer: IpAddr,
+    /// Nothing is forwarded at or after this time, CLOCK_MONOTONIC since boot.
+    pub expires: Duration,
 }
 
 /// Something from outside for the control thread.

@@ -49,6 +49,8 @@ pub struct Counters {
     pub(crate) segmentation_refused: Counter,
     pub(crate) forwarded: [[Counter; 2]; 2],
     pub(crate) inner: Counter,
+    /// By [`Direction`], of those forwarded.
+    pub(crate) indications: [Counter; 2],
     pub(crate) refused: [[Counter; Reason::COUNT]; 2],
     pub(crate) to_control: [Counter; 2],
     pub(crate) sent: [Counter; 2],
@@ -106,6 +108,7 @@ impl Counters {
             segmentation_refused: self.segmentation_refused.value(),
             forwarded: [traffic(&self.forwarded[0]), traffic(&self.forwarded[1])],
             inner: self.inner.value(),
+            indications: [self.indications[0].value(), self.indications[1].value()],
             refused: [values(&self.refused[0]), values(&self.refused[1])],
             clients_to_control: self.to_control[0].value(),
             peers_to_control: self.to_control[1].value(),
@@ -182,6 +185,9 @@ pub struct WorkerSnapshot {
     pub forwarded: [Traffic; 2],
     /// Datagrams that went from one of our clients to another and are in both directions.
     pub inner: u64,
+    /// Of those forwarded, by [`Direction`]: what came as a Send indication, and what left as a Data
+    /// indication.
+    pub indications: [u64; 2],
     /// Received and not forwarded, by the [`Direction`] they would have gone, and [`Reason`].
     pub refused: [[u64; Reason::COUNT]; 2],
     /// Handed to the control thread: datagrams of clients.
@@ -266,6 +272,10 @@ pub struct Snapshot {
     pub routes: usize,
     /// Bytes of address space of that table.
     pub table_size: usize,
+    /// Relayed addresses and permissions in the workers' table for Send and Data indications.
+    pub permits: usize,
+    /// Of those, how many found no place in it: the control thread carries their indications.
+    pub permits_refused: u64,
 }
 
 impl Snapshot {

@@ -10,6 +10,7 @@
 //! that it is written.
 
 mod memory;
+mod permits;
 
 use crate::route::{Route, TableFull};
 use crate::stats::RouteCounters;
@@ -19,6 +20,7 @@ use wire::table::{ENTRIES_MAX, Entry, Geometry, Table, Writer};
 use wire::{Endpoint, Key, PortUse, Tables, Tuple};
 
 pub(crate) use memory::RouteTable;
+pub(crate) use permits::{PermitWriter, Permits};
 
 /// The only writer of a [`RouteTable`].
 pub(crate) struct RouteWriter {
@@ -33,13 +35,7 @@ impl RouteWriter {
     pub(crate) fn new(routes_max: usize) -> Result<Self, getrandom::Error> {
         let routes_max = routes_max.clamp(1, ENTRIES_MAX as usize / 2);
         let entries = 2 * routes_max as u32;
-        let mut secret = [0; wire::table::HASH_WORDS];
-        for word in &mut secret {
-            *word = getrandom::u64()?;
-        }
-        let buckets = Geometry::buckets_for(entries).into();
-        let table = Arc::new(RouteTable::new(Geometry { buckets, secret }, entries));
-        let writer = Writer::new(table.memory());
+        let (table, writer) = empty(entries)?;
         Ok(Self { table, writer, routes_max })
     }
 
@@ -100,6 +96,18 @@ impl RouteWriter {
             to_client: crate::stats::Traffic { packets: back.0, bytes: back.1 },
         }
     }
+}
+
+/// A table of so many entries, and its writer.
+fn empty(entries: u32) -> Result<(Arc<RouteTable>, Writer), getrandom::Error> {
+    let mut secret = [0; wire::table::HASH_WORDS];
+    for word in &mut secret {
+        *word = getrandom::u64()?;
+    }
+    let buckets = Geometry::buckets_for(entries).into();
+    let table = Arc::new(RouteTable::new(Geometry { buckets, secret }, entries));
+    let writer = Writer::new(table.memory());
+    Ok((table, writer))
 }
 
 /// The two entries of a channel: client to peer, and peer to client.

@@ -7,6 +7,7 @@
 //!           │        ├─ letters: send what the control thread wants sent
 //!           │        └─ turns: one batch each, of the sockets that are ready
 //!           │             receive ─> decide ─┬─> forward in the buffer it came in
+//!           │                                ├─> forward a Send, wrap a Data indication
 //!           │                                ├─> hand to the control thread
 //!           └── nothing left ─────────────── └─> refuse, counted by reason
 //! ```
@@ -16,6 +17,7 @@
 
 mod egress;
 mod forward;
+pub(crate) mod indication;
 mod judge;
 mod letters;
 mod stepped;
@@ -31,8 +33,9 @@ use crate::link::Link;
 use crate::mailbox::{Command, Returned, WorkerEnd};
 use crate::route::PortId;
 use crate::stats::{Counters, batch_class};
-use crate::table::{RouteTable, View};
+use crate::table::{Permits, RouteTable, View};
 use forward::Tally;
+use indication::Ids;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
@@ -44,14 +47,30 @@ const TURNS_MAX: usize = 16;
 /// Datagrams that a round receives before it does, to the end of the batch that reaches it.
 const DATAGRAMS_MAX: usize = 2048;
 
+/// What all workers read and the control thread writes.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Channels.
+    pub(crate) routes: Arc<RouteTable>,
+    /// Relayed addresses and permissions, for indications.
+    pub(crate) permits: Arc<RouteTable>,
+}
+
+/// The shared tables in one round.
+struct Tables<'t> {
+    view: View<'t>,
+    permits: Permits<'t>,
+}
+
 /// Everything that one worker's thread owns.
 pub(crate) struct Worker<L: Link> {
     link: L,
     mail: WorkerEnd<L::Port>,
     egress: Egress,
-    table: Arc<RouteTable>,
+    shared: Shared,
     batch: Batch,
     tallies: Vec<Tally>,
+    ids: Ids,
     counters: Arc<Counters>,
     allowance: Allowance,
 }
@@ -61,13 +80,14 @@ impl<L: Link> Worker<L> {
         link: L,
         mail: WorkerEnd<L::Port>,
         listeners: Vec<Listener>,
-        table: Arc<RouteTable>,
+        shared: Shared,
         counters: Arc<Counters>,
         batch: Batch,
     ) -> Self {
         let (egress, allowance) = (Egress::new(listeners), Allowance::default());
         let tallies = Vec::with_capacity(batch.capacity() * SEGMENTS_MAX);
-        Self { link, mail, egress, table, batch, tallies, counters, allowance }
+        let ids = Ids::new();
+        Self { link, mail, egress, shared, batch, tallies, ids, counters, allowance }
     }
 
     /// Works until `stop`, reading the time with `now` once a round; then sends what it was given
@@ -104,8 +124,8 @@ impl<L: Link> Worker<L> {
         let waiting = self.mail.letters.waiting();
         self.carry_out();
         self.deliver(waiting);
-        let table = Arc::clone(&self.table);
-        let view = View::new(&table, now);
+        let Shared { routes, permits } = self.shared.clone();
+        let tables = Tables { view: View::new(&routes, now), permits: Permits::new(&permits, now) };
         let mut left = DATAGRAMS_MAX;
         for _ in 0..TURNS_MAX {
             self.fill();
@@ -113,7 +133,7 @@ impl<L: Link> Worker<L> {
             if received == 0 && !self.link.is_ready() {
                 break;
             }
-            self.pass(&view);
+            self.pass(&tables);
             left = left.saturating_sub(received);
             if left == 0 {
                 break;

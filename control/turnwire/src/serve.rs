@@ -26,6 +26,8 @@ use crate::{clock, log, sys};
 
 /// Datagrams of each ring between a worker and the control thread: 1 MiB.
 const RING_LEN: usize = 2048;
+/// Permissions of each allocation, beside its channels', that the workers know at once.
+const PERMISSIONS_EACH: usize = 4;
 const SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
 
 /// Serves until SIGTERM or SIGINT.
@@ -96,6 +98,7 @@ fn plane_config(plan: &Plan, descriptors: usize) -> dataplane::Config {
         cores: plan.cores.clone(),
         listen: plan.listen.clone(),
         routes_max: plan.config.max_channels.value,
+        permits_max: permits_max(plan),
         ports_max: ports_max(plan).min(descriptors),
         ring_len: RING_LEN,
         sessions: sessions(plan),
@@ -113,6 +116,14 @@ fn sessions(plan: &Plan) -> Sessions {
         limits: transports.limits,
         timers: transports.timers,
     }
+}
+
+/// Entries for Send and Data indications: each relayed address, the permission that comes with each
+/// channel, and a few permissions of each allocation besides, which is more than ICE agents use at
+/// once. What is over goes by the control thread.
+fn permits_max(plan: &Plan) -> usize {
+    let config = &plan.config;
+    ports_max(plan) + config.max_channels.value + PERMISSIONS_EACH * config.max_allocations.value
 }
 
 /// Relay ports that can be open at once: an allocation may have one of each family.

@@ -35,7 +35,8 @@ impl LetterKind {
     const ALL: [LetterKind; 4] = [Self::Client, Self::Peer, Self::Gone, Self::Unreachable];
 }
 
-/// Instead of a slot: the client's channel has a route, but its relay port is another worker's.
+/// Instead of a slot: the client's channel has a route, or its Send a permission, but its relay port
+/// is another worker's.
 pub(crate) const ELSEWHERE: u32 = u32::MAX;
 
 /// A datagram's envelope.

@@ -17,24 +17,50 @@ use super::Dataplane;
 use crate::link::socket::duplicate;
 use crate::mailbox::Command;
 use crate::route::PortId;
+use crate::worker::indication;
 use std::net::SocketAddr;
-use wire::Endpoint;
+use wire::{Endpoint, Family};
 
-/// What a worker that has no port for a route says of it.
+/// What a worker that has no port for a datagram says of it.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    pub(super) client: SocketAddr,
-    pub(super) listener: SocketAddr,
-    pub(super) channel: u16,
+    client: SocketAddr,
+    listener: SocketAddr,
+    by: By,
+}
+
+/// What names the port.
+#[derive(Clone, Copy)]
+enum By {
+    Channel(u16),
+    Send(Family),
+}
+
+impl Wanted {
+    /// Of a datagram that came from `client` to `listener`.
+    pub(super) fn of(client: SocketAddr, listener: SocketAddr, bytes: &[u8]) -> Option<Self> {
+        let by = if indication::is_send(bytes) {
+            By::Send(indication::family_of(indication::parse(bytes)?.peer))
+        } else {
+            By::Channel(u16::from_be_bytes(*bytes.first_chunk()?))
+        };
+        Some(Self { client, listener, by })
+    }
 }
 
 impl Dataplane {
     /// Lends the port of a live route to `worker`. Where that cannot be, the control thread goes on
     /// relaying.
     pub(super) fn lend(&mut self, worker: usize, wanted: Wanted) {
-        let Wanted { client, listener, channel } = wanted;
-        let key = wire::Key::new(Endpoint::from(client), Endpoint::from(listener), channel);
-        let Some(route) = self.routes.find(&key) else { return };
+        let Wanted { client, listener, by } = wanted;
+        let found = match by {
+            By::Send(family) => self.permits.relayed(client, listener, family),
+            By::Channel(channel) => {
+                let ends = [client, listener].map(Endpoint::from);
+                self.routes.find(&wire::Key::new(ends[0], ends[1], channel))
+            }
+        };
+        let Some(route) = found else { return };
         let Some(id) = self.slots.find(route.port_id, route.source().into()) else { return };
         let Some((local, number)) = self.slots.socket(id) else { return };
         let borrowers = self.loans.get(&id).map_or(&[][..], |borrowers| &borrowers[..]);

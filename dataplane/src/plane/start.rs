@@ -12,8 +12,8 @@ use crate::session::SessionCounters;
 use crate::session::start::{self as session, is_covered};
 use crate::slots::Slots;
 use crate::stats::Counters;
-use crate::table::{RouteTable, RouteWriter};
-use crate::worker::{Listener, Worker};
+use crate::table::{PermitWriter, RouteWriter};
+use crate::worker::{Listener, Shared, Worker};
 use core_affinity::CoreId;
 use mio::{Poll, Waker};
 use std::collections::HashMap;
@@ -48,11 +48,13 @@ pub(super) fn start(
     let (listen, listeners) = bind_all(&config.listen, dtls, cores.len(), tuning.listener)?;
     let (session_listen, doors) = session::bind_all(&config, cores.len(), tuning.listener)?;
     let routes = RouteWriter::new(config.routes_max)?;
+    let permits = PermitWriter::new(config.permits_max)?;
     let control = Arc::new(Bell::new(waker));
     let stop = Arc::new(AtomicBool::new(false));
     let mut plane = Dataplane {
         workers: Vec::with_capacity(cores.len()),
         routes,
+        permits,
         paths: HashMap::new(),
         loans: HashMap::new(),
         moves: Default::default(),
@@ -144,7 +146,10 @@ fn start_worker(
         poll,
         listeners,
         mail: worker_mail,
-        table: Arc::clone(plane.routes.table()),
+        shared: Shared {
+            routes: Arc::clone(plane.routes.table()),
+            permits: Arc::clone(plane.permits.table()),
+        },
         counters: Arc::clone(&counters),
         tuning: plane.tuning,
         stop: Arc::clone(&plane.stop),
@@ -198,7 +203,7 @@ struct Parts {
     poll: Poll,
     listeners: Vec<Bound>,
     mail: WorkerEnd<Bound>,
-    table: Arc<RouteTable>,
+    shared: Shared,
     counters: Arc<Counters>,
     tuning: Tuning,
     stop: Arc<AtomicBool>,
@@ -213,7 +218,7 @@ impl Parts {
             self.listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
         let link = SocketLink::with_offload(self.poll, self.listeners, offload);
         let batch = Batch::new(batch_len, datagram_max);
-        Worker::new(link, self.mail, locals, self.table, self.counters, batch)
+        Worker::new(link, self.mail, locals, self.shared, self.counters, batch)
             .run(&self.stop, monotonic)
     }
 }

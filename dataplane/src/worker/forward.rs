@@ -1,12 +1,12 @@
 //! Batches on their way through: judged, changed in place, sent, counted.
 
-use super::Worker;
-use super::judge::{Judgement, Plan, TO_LISTENER, TO_RELAY, judge};
+use super::indication::DataHeader;
+use super::judge::{Judgement, Plan, Relaying, TO_LISTENER, TO_RELAY, judge};
+use super::{Tables, Worker};
 use crate::batch::{Batch, Outcome, SocketId, SocketKind};
 use crate::link::Link;
 use crate::mailbox::{ELSEWHERE, Letter, LetterKind};
 use crate::route::{PortId, Transport};
-use crate::table::View;
 use wire::table::Table;
 use wire::{Direction, PortUse, Reason};
 
@@ -17,6 +17,8 @@ pub(super) struct Tally {
     data: u32,
     to_peer: Option<u32>,
     to_client: Option<u32>,
+    /// It came or left as an indication: the numbers are of the other table.
+    indication: bool,
 }
 
 /// Whom a datagram came from.
@@ -48,7 +50,7 @@ impl<L: Link> Worker<L> {
     }
 
     /// The batch on its way through.
-    pub(super) fn pass(&mut self, view: &View<'_>) {
+    pub(super) fn pass(&mut self, tables: &Tables<'_>) {
         self.tallies.clear();
         let mut from = None;
         for index in 0..self.batch.len() {
@@ -62,32 +64,49 @@ impl<L: Link> Worker<L> {
                 self.counters.refuse(Direction::ToClient, Reason::PortClosed);
                 continue;
             };
-            if let Some(reason) = self.pass_one(index, side, view) {
+            if let Some(reason) = self.pass_one(index, side, tables) {
                 self.counters.refuse(side.direction, reason);
             }
         }
         self.link.send(&mut self.batch);
         for tally in &self.tallies {
-            self.count(tally, view);
+            self.count(tally, tables);
         }
     }
 
     /// Judges one datagram and changes it in its room; why not, if it goes nowhere.
-    fn pass_one(&mut self, index: usize, side: Side, view: &View<'_>) -> Option<Reason> {
+    fn pass_one(&mut self, index: usize, side: Side, tables: &Tables<'_>) -> Option<Reason> {
         let (arrival, payload) = (self.batch.arrival(index), self.batch.payload(index));
-        match judge(arrival, payload, side.port, view, &self.egress) {
+        let Tables { view, permits } = tables;
+        match judge(arrival, payload, side.port, (view, permits), &self.egress) {
             Judgement::Forward(plan) => {
                 let tally = Tally {
                     index: index as u32,
                     data: plan.data as u32,
                     to_peer: plan.to_peer.and_then(|entry| view.number(entry)),
                     to_client: plan.to_client.and_then(|entry| view.number(entry)),
+                    indication: false,
                 };
                 if !apply(&mut self.batch, index, &plan) {
                     return Some(Reason::NoHeadroom);
                 }
                 self.tallies.push(tally);
                 None
+            }
+            Judgement::Send(relaying, skip, data) => {
+                let narrowed = self.batch.narrow(index, skip, data);
+                self.relay(index, side, &relaying, (data, narrowed), tables)
+            }
+            Judgement::Data(relaying) => {
+                let (peer, data) = (arrival.remote, payload.len());
+                let header = self.ids.draw().and_then(|id| DataHeader::new(peer, data, id));
+                // too long, which is the control thread's to say; or there is no randomness
+                let Some(header) = header else {
+                    return self.hand_over(index, side, 0, self.mail.events_size() / 2);
+                };
+                let wrapped = self.batch.prepend(index, header.bytes())
+                    && self.batch.pad(index, header.padding);
+                self.relay(index, side, &relaying, (data, wrapped), tables)
             }
             Judgement::Message => self.hand_over(index, side, 0, 0),
             Judgement::Unrouted => self.hand_over(index, side, 0, self.mail.events_size() / 2),
@@ -96,6 +115,29 @@ impl<L: Link> Worker<L> {
             }
             Judgement::Refuse(reason) => Some(reason),
         }
+    }
+
+    /// Marks what was an indication, or became one, for sending.
+    fn relay(
+        &mut self,
+        index: usize,
+        side: Side,
+        relaying: &Relaying<'_>,
+        (data, changed): (usize, bool),
+        tables: &Tables<'_>,
+    ) -> Option<Reason> {
+        if !changed {
+            return Some(Reason::NoHeadroom);
+        }
+        self.batch.depart(index, relaying.departure);
+        let entry = tables.permits.view().number(relaying.entry);
+        let (to_peer, to_client) = match side.direction {
+            Direction::ToPeer => (entry, None),
+            Direction::ToClient => (None, entry),
+        };
+        let (index, data) = (index as u32, data as u32);
+        self.tallies.push(Tally { index, data, to_peer, to_client, indication: true });
+        None
     }
 
     /// Hands a datagram to the control thread; why not, if its ring is too full.
@@ -123,7 +165,8 @@ impl<L: Link> Worker<L> {
         Some(Reason::RingFull)
     }
 
-    fn count(&self, tally: &Tally, view: &View<'_>) {
+    fn count(&self, tally: &Tally, tables: &Tables<'_>) {
+        let view = if tally.indication { tables.permits.view() } else { &tables.view };
         let came = if tally.to_peer.is_some() { Direction::ToPeer } else { Direction::ToClient };
         match self.batch.outcome(tally.index as usize) {
             Outcome::Sent => {
@@ -133,6 +176,7 @@ impl<L: Link> Worker<L> {
                     if let Some(entry) = entry {
                         view.entry(entry).inspect(|entry| entry.count(tally.data.into()));
                         self.counters.forward(direction, tally.data.into());
+                        self.counters.indications[direction as usize].add(tally.indication.into());
                     }
                 }
                 let inner = tally.to_peer.is_some() && tally.to_client.is_some();

@@ -1,8 +1,8 @@
 //! What is to be done with one received datagram. Reads, changes nothing.
 
-use super::Egress;
+use super::{Egress, indication};
 use crate::batch::{Arrival, Departure, Marks};
-use crate::table::View;
+use crate::table::{Permits, View};
 use std::net::IpAddr;
 use wire::table::{Entry, lookup};
 use wire::{Datagram, Forward, Key, LISTENER, PortUse, Reason, Tables, decide};
@@ -28,9 +28,21 @@ pub(super) struct Plan<'t> {
     pub(super) to_client: Option<&'t Entry>,
 }
 
+/// How an indication, or what becomes one, is forwarded. As the control thread does it: with the
+/// socket's own TTL and traffic class, since nothing is known of the way that a client's data was
+/// meant to take (RFC 8656 section 15 leaves it open).
+pub(super) struct Relaying<'t> {
+    pub(super) departure: Departure,
+    pub(super) entry: &'t Entry,
+}
+
 /// What is to be done with a datagram.
 pub(super) enum Judgement<'t> {
     Forward(Plan<'t>),
+    /// The data of a Send indication goes to its peer: so many bytes of the payload, behind so many.
+    Send(Relaying<'t>, usize, usize),
+    /// A peer's datagram goes to its client in a Data indication.
+    Data(Relaying<'t>),
     /// For the control thread: a message that it alone can answer.
     Message,
     /// For the control thread, as far as it has room beyond what messages need: it is the truth
@@ -46,7 +58,7 @@ pub(super) fn judge<'t>(
     arrival: &Arrival,
     payload: &[u8],
     port: PortUse,
-    view: &'t View<'_>,
+    (view, permits): (&'t View<'_>, &'t Permits<'_>),
     egress: &Egress,
 ) -> Judgement<'t> {
     if arrival.truncated {
@@ -62,14 +74,16 @@ pub(super) fn judge<'t>(
     let judgement = match decision {
         Ok(forward) => plan(&forward, arrival, egress),
         Err(Reason::Stun) => Judgement::Message,
-        Err(Reason::NoRoute | Reason::Busy | Reason::Expired) => {
-            if port.is_listener() {
-                through_socket(&datagram, arrival, view, egress)
-            } else {
-                // a peer's channel may be over and its permission not
-                Judgement::Unrouted
-            }
+        Err(Reason::NoRoute | Reason::Expired | Reason::Busy) if port.is_listener() => {
+            through_socket(&datagram, arrival, view, egress)
         }
+        // what is being written may be this peer's channel
+        Err(Reason::Busy) => Judgement::Unrouted,
+        // a peer's channel may be over and its permission not
+        Err(Reason::NoRoute | Reason::Expired) if is_answerable(arrival, egress) => {
+            return data(arrival, permits, egress);
+        }
+        Err(Reason::NoRoute | Reason::Expired) => Judgement::Unrouted,
         Err(reason) => Judgement::Refuse(reason),
     };
     match judgement {
@@ -78,8 +92,46 @@ pub(super) fn judge<'t>(
         {
             Judgement::Refuse(Reason::BadSource)
         }
+        Judgement::Message if indication::is_send(payload) => {
+            send(arrival, payload, permits, egress)
+        }
         judgement => judgement,
     }
+}
+
+/// A Send indication, if the tables know its client and its peer.
+fn send<'t>(
+    arrival: &Arrival,
+    payload: &[u8],
+    permits: &'t Permits<'_>,
+    egress: &Egress,
+) -> Judgement<'t> {
+    let Some(send) = indication::parse(payload) else { return Judgement::Message };
+    let family = indication::family_of(send.peer);
+    let Some(relayed) = permits.relayed(arrival.remote, arrival.local, family) else {
+        return Judgement::Message;
+    };
+    let relay = relayed.route.source().into();
+    if permits.permission(send.peer.ip(), relay).is_none() {
+        return Judgement::Message;
+    }
+    let Some(by) = egress.by_route(&relayed.route) else { return Judgement::Elsewhere };
+    let (to, dont_fragment) = (send.peer, send.dont_fragment);
+    let departure = Departure { by, to, from: None, marks: None, dont_fragment };
+    let relaying = Relaying { departure, entry: relayed.entry };
+    Judgement::Send(relaying, send.data.start, send.data.len())
+}
+
+/// A peer's datagram without a live channel, if the table knows of a permission.
+fn data<'t>(arrival: &Arrival, permits: &'t Permits<'_>, egress: &Egress) -> Judgement<'t> {
+    let Some(found) = permits.permission(arrival.remote.ip(), arrival.local) else {
+        return Judgement::Unrouted;
+    };
+    let listener = found.route.source().into();
+    let Some((by, from)) = egress.by_listener(listener) else { return Judgement::Unrouted };
+    let to = found.route.destination().into();
+    let departure = Departure { by, to, from, marks: None, dont_fragment: false };
+    Judgement::Data(Relaying { departure, entry: found.entry })
 }
 
 /// A client's datagram for which `decide` found no way to the end. Where its channel leads to a

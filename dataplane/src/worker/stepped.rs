@@ -1,13 +1,13 @@
 //! A worker with one channel over a link without a kernel beneath it, stepped by hand: what a
 //! datagram costs the worker itself, for benches/micro.
 
-use super::{Listener, Worker};
+use super::{Listener, Shared, Worker};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SocketId};
 use crate::link::{Link, Oddities, Unreachable};
 use crate::mailbox::{Bell, Command, mailbox};
 use crate::route::{PortId, Route, Transport};
 use crate::stats::Counters;
-use crate::table::RouteWriter;
+use crate::table::{PermitWriter, RouteWriter};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,10 +107,13 @@ impl Stepped {
             side(SocketId::listener(0), client, listener, [&header[..], &payload].concat()),
             side(SocketId::port(SLOT), peer, relay, payload),
         ]);
-        let (table, counters) = (Arc::clone(routes.table()), Arc::<Counters>::default());
+        let permits = PermitWriter::new(16).expect("the operating system has randomness");
+        let shared =
+            Shared { routes: Arc::clone(routes.table()), permits: Arc::clone(permits.table()) };
+        let counters = Arc::<Counters>::default();
         let listeners = vec![Listener { local: listener }];
         let batch = Batch::new(BATCH_MAX, 2048);
-        let mut worker = Worker::new(link, mail, listeners, table, Arc::clone(&counters), batch);
+        let mut worker = Worker::new(link, mail, listeners, shared, Arc::clone(&counters), batch);
         control.command(Command::Open { id: port, local: relay, port: () });
         worker.round(NOW);
         Self { worker, counters }

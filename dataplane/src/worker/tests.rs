@@ -1,18 +1,20 @@
 //! A worker stepped by hand over the in-memory link: what sockets cannot be made to do at will.
 
-use super::{Listener, UNREACHABLE_PER_SECOND, Worker};
+use super::{Listener, Shared, Tables, UNREACHABLE_PER_SECOND, Worker};
 use crate::batch::{Arrival, Batch, SocketId};
 use crate::link::Unreachable;
 use crate::link::memory::MemoryLink;
 use crate::mailbox::{Bell, Command, ControlEnd, Letter, LetterKind, mailbox};
 use crate::route::{PortId, Route, Transport};
 use crate::stats::Counters;
-use crate::table::RouteWriter;
+use crate::table::{PermitWriter, Permits, RouteWriter, View};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wire::{Direction, Reason};
+
+mod indications;
 
 const NOW: Duration = Duration::from_secs(1000);
 const LISTENER: &str = "198.51.100.1:3478";
@@ -24,6 +26,7 @@ struct Bench {
     worker: Worker<MemoryLink>,
     control: ControlEnd<()>,
     routes: RouteWriter,
+    permits: PermitWriter,
     counters: Arc<Counters>,
     route: Route,
 }
@@ -38,9 +41,12 @@ fn bench() -> Bench {
     let (mut control, mail) = mailbox(0, Arc::new(Bell::silent()), Arc::new(Bell::silent()));
     let counters = Arc::new(Counters::default());
     let listeners = vec![Listener { local: address(LISTENER) }];
-    let (table, batch) = (Arc::clone(routes.table()), Batch::new(16, 2000));
+    let permits = PermitWriter::new(16).unwrap();
+    let shared =
+        Shared { routes: Arc::clone(routes.table()), permits: Arc::clone(permits.table()) };
+    let batch = Batch::new(16, 2000);
     let mut worker =
-        Worker::new(MemoryLink::default(), mail, listeners, table, Arc::clone(&counters), batch);
+        Worker::new(MemoryLink::default(), mail, listeners, shared, Arc::clone(&counters), batch);
     let port = PortId::new(0, 3, 9);
     let route = Route {
         transport: Transport::Udp,
@@ -56,7 +62,7 @@ fn bench() -> Bench {
     routes.insert(&route).unwrap();
     control.command(Command::Open { id: port, local: address(RELAY), port: () });
     worker.round(NOW);
-    Bench { worker, control, routes, counters, route }
+    Bench { worker, control, routes, permits, counters, route }
 }
 
 impl Bench {
@@ -64,6 +70,13 @@ impl Bench {
         let (remote, local) = (address(remote), address(local));
         let arrival = Arrival { remote, local, ttl: 9, tos: 0x2e, truncated: false };
         self.worker.link.arrive(id, arrival, bytes);
+    }
+
+    /// Passes the batch as it is.
+    fn pass(&mut self, now: Duration) {
+        let Shared { routes, permits } = self.worker.shared.clone();
+        let (view, permits) = (View::new(&routes, now), Permits::new(&permits, now));
+        self.worker.pass(&Tables { view, permits });
     }
 
     fn both_ways(&mut self) {

@@ -28,6 +28,7 @@ pub fn config(workers: usize, listen: &[&str]) -> Config {
         cores: (0..workers).collect(),
         listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
         routes_max: 1024,
+        permits_max: 1024,
         ports_max: 1024,
         ring_len: 1024,
         sessions: Sessions::default(),
