@@ -217,6 +217,8 @@ impl Dataplane {
         let Permission { client, relay, peer, .. } = *permission;
         let peer = SocketAddr::new(peer, 0);
         if [client, relay, peer].iter().any(is_link_local) || !self.tuning.indications {
+            // it may have stood for another client
+            self.permits.remove_permission(permission.peer, relay);
             return Ok(());
         }
         self.permits.insert_permission(permission)

@@ -8,7 +8,7 @@ use turn::integrity::{Hash, Key};
 use turn::message::{Builder, Class, Message, Method, TransactionId};
 use turn::{
     ChannelNumber, ChannelRoute, Client, Config, Credentials, Input, Now, Origin, Outbox,
-    PeerConnection, PortRefusal, RelayAddress, RouteRefusal, Seeded, Server, Transport,
+    PeerConnection, Permit, PortRefusal, RelayAddress, RouteRefusal, Seeded, Server, Transport,
 };
 
 const REALM: &str = "example.org";
@@ -33,6 +33,8 @@ impl Outbox for Nobody {
         Ok(())
     }
     fn remove_route(&mut self, _: &ChannelRoute) {}
+    fn permit(&mut self, _: &Permit) {}
+    fn forbid(&mut self, _: &Permit) {}
     fn to_client(&mut self, _: &Client, _: Origin, bytes: &[u8]) {
         self.answer.clear();
         self.answer.extend_from_slice(bytes);

@@ -46,7 +46,7 @@ impl Leg {
             // A live channel's route goes at its expiry; a cooling one is forgotten later.
             if channel.is_live(now) { channel.expires } else { channel.cooled() }
         });
-        let permissions = self.permissions.iter().map(|permission| permission.1);
+        let permissions = self.permissions.iter().map(|permission| permission.expires);
         channels.chain(permissions).fold(self.expires, Duration::min)
     }
 }

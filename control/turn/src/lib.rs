@@ -38,8 +38,8 @@ pub use config::{Alternate, Config, NatDiscovery, RelayAddress};
 pub use credentials::Credentials;
 pub use limits::Limits;
 pub use outbox::{
-    ChannelRoute, Client, ConnectRefusal, Input, Now, Origin, Outbox, PeerConnection, PortRefusal,
-    RouteRefusal, Transport,
+    ChannelRoute, Client, ConnectRefusal, Input, Now, Origin, Outbox, PeerConnection, Permit,
+    PortRefusal, RouteRefusal, Transport,
 };
 pub use policy::Policy;
 pub use random::{Random, Seeded};

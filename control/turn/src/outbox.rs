@@ -1,9 +1,9 @@
 //! The server's seam: what goes in, what comes out.
 //!
 //! ```text
-//!   Client, Gone ──────┐                   ┌─> open_port, add_route     (before the success response)
+//!   Client, Gone ──────┐                   ┌─> open_port, add_route, permit  (before the success)
 //!   Peer, Unreachable ─┼─> Server::handle ─┼─> to_client, to_peer
-//!   Timer ─────────────┘                   └─> remove_route, close_port (in this order)
+//!   Timer ─────────────┘                   └─> remove_route, forbid, close_port (in this order)
 //! ```
 //!
 //! A TCP allocation (RFC 6062) has a listener in place of a port, and peer connections:
@@ -20,7 +20,7 @@
 //! Every address here is one seen on this host's wire. Advertised addresses (of a 1:1 NAT in front
 //! of the host) exist only inside STUN messages.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::attribute::{ChannelNumber, Icmp};
@@ -199,6 +199,24 @@ impl ChannelRoute {
     }
 }
 
+/// A permission, as the fast tiers need it: datagrams between the client and every port of a peer's
+/// address may go through the relayed address, in Send and Data indications, where the peer has no
+/// channel. A cache of what the server knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permit {
+    /// The client's five-tuple.
+    pub client: Client,
+    /// The worker that serves the client.
+    pub origin: Origin,
+    /// The local relayed transport address.
+    pub relay: SocketAddr,
+    /// The peer's address; never one of this host.
+    pub peer: IpAddr,
+    /// When it stops by itself (monotonic): the permission's or its allocation's expiry, whichever
+    /// is earlier.
+    pub expires: Duration,
+}
+
 /// Why a relay port could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRefusal {
@@ -217,8 +235,8 @@ pub struct RouteRefusal;
 /// The success response comes last on adding, and the route goes before the port on removing. When
 /// an allocation moves to another five-tuple (RFC 8016), the order is: [`move_port`](Self::move_port),
 /// the new client's routes, away with the old client's, and the new ones once more, because a table
-/// may have one entry for both (from the peer to the relayed address). What an outbox drops never
-/// corrupts the server.
+/// may have one entry for both (from the peer to the relayed address); then the permits for the new
+/// client. What an outbox drops never corrupts the server.
 pub trait Outbox {
     /// Holds this relay port for the client. Called before the success response is sent.
     fn open_port(
@@ -242,6 +260,12 @@ pub trait Outbox {
     fn add_route(&mut self, route: &ChannelRoute) -> Result<(), RouteRefusal>;
     /// Withdraws a channel.
     fn remove_route(&mut self, route: &ChannelRoute);
+    /// Publishes a permission, or publishes it again with another expiry or for the client that the
+    /// allocation has moved to. Nothing is lost where there is no room: what is not known there comes
+    /// as an input.
+    fn permit(&mut self, permit: &Permit);
+    /// Withdraws what was published for this relayed address and peer.
+    fn forbid(&mut self, permit: &Permit);
     /// Sends to a client, from `client.local`: the listening address that it uses, or for NAT
     /// behaviour discovery (RFC 5780) another one. Over TCP and TLS the bytes are one whole
     /// message, ChannelData with its padding.

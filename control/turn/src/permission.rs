@@ -8,44 +8,67 @@ use std::time::Duration;
 /// section 9: exactly 300 seconds).
 pub const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
 
+/// One permission of an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Permission {
+    pub(crate) ip: IpAddr,
+    /// Whether the fast tiers were told.
+    pub(crate) published: bool,
+    pub(crate) expires: Duration,
+}
+
 /// An allocation's permissions, ordered by address.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Permissions(Vec<(IpAddr, Duration)>);
+pub(crate) struct Permissions(Vec<Permission>);
 
 impl Permissions {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, (IpAddr, Duration)> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Permission> {
         self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Permission> {
+        self.0.iter_mut()
+    }
+
+    fn find(&self, ip: IpAddr) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&ip, |permission| permission.ip)
     }
 
     /// Whether the address is known, live or not.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
-        self.0.binary_search_by_key(&ip, |p| p.0).is_ok()
+        self.find(ip).is_ok()
     }
 
     pub(crate) fn is_live(&self, ip: IpAddr, now: Duration) -> bool {
-        self.0.binary_search_by_key(&ip, |p| p.0).is_ok_and(|at| now < self.0[at].1)
+        self.find(ip).is_ok_and(|at| now < self.0[at].expires)
     }
 
     /// Installs, or refreshes.
     pub(crate) fn put(&mut self, ip: IpAddr, expires: Duration) {
-        match self.0.binary_search_by_key(&ip, |p| p.0) {
-            Ok(at) => self.0[at].1 = expires,
-            Err(at) => self.0.insert(at, (ip, expires)),
+        match self.find(ip) {
+            Ok(at) => self.0[at].expires = expires,
+            Err(at) => self.0.insert(at, Permission { ip, published: false, expires }),
         }
     }
 
-    /// Returns how many went.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(IpAddr, Duration) -> bool) -> usize {
-        let before = self.0.len();
-        self.0.retain(|&(ip, expires)| keep(ip, expires));
+    /// Takes those out that are not to be kept.
+    pub(crate) fn take_unless(&mut self, keep: impl Fn(&Permission) -> bool) -> Vec<Permission> {
+        let mut taken = Vec::new();
+        self.0.retain(|permission| {
+            let kept = keep(permission);
+            if !kept {
+                taken.push(*permission);
+            }
+            kept
+        });
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
-        before - self.0.len()
+        taken
     }
 }
 

@@ -126,6 +126,14 @@ impl Policy {
         }
     }
 
+    /// Whether an address may be a peer whatever the port, so that who looks at addresses alone may be
+    /// told. None of this host's: which of its ports are good changes with every allocation.
+    pub fn admits_all_ports(&self, peer: IpAddr, own: &Own) -> bool {
+        let any = SocketAddr::new(peer, 1);
+        // where a service of ours listens, the address is local
+        !own.is_local(peer) && self.decide(any, own).is_ok()
+    }
+
     /// What no list can allow.
     fn well_formed(&self, ip: IpAddr) -> Result<(), Refusal> {
         match ip {

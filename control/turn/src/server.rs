@@ -40,6 +40,7 @@ mod expire;
 mod gone;
 mod mobility;
 mod permit;
+mod permits;
 mod receive;
 mod redirect;
 mod refresh;

@@ -2,13 +2,13 @@
 //! published there is what the server says it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turn::limits::{Budget, Rate};
 use turn::{
     ChannelRoute, Client, Config, ConnectRefusal, Credentials, Input, Now, Origin, Outbox,
-    PeerConnection, PortRefusal, RelayAddress, RouteRefusal, Seeded, Server, Transport,
+    PeerConnection, Permit, PortRefusal, RelayAddress, RouteRefusal, Seeded, Server, Transport,
 };
 
 pub(crate) const REALM: &str = "turnwire";
@@ -71,6 +71,7 @@ pub(crate) struct Host {
     pub(crate) ports: BTreeMap<SocketAddr, Client>,
     pub(crate) listeners: BTreeMap<SocketAddr, Client>,
     pub(crate) routes: BTreeMap<(Client, u16), ChannelRoute>,
+    pub(crate) permits: BTreeMap<(SocketAddr, IpAddr), Permit>,
     /// Connections to peers, their relayed addresses, and whether they stand already.
     pub(crate) connections: BTreeMap<PeerConnection, (SocketAddr, bool)>,
     pub(crate) sent: Vec<Sent>,
@@ -98,6 +99,8 @@ impl Outbox for Host {
         assert!(self.ports.remove(&relay).is_some(), "{relay} is not open");
         let left = self.routes.values().find(|r| r.relay == relay || r.peer == relay);
         assert!(left.is_none(), "{relay} closes under {left:?}");
+        let left = self.permits.keys().find(|(of, _)| *of == relay);
+        assert!(left.is_none(), "{relay} closes under {left:?}");
     }
 
     fn move_port(&mut self, relay: SocketAddr, to: &Client, _: Origin) -> Result<(), PortRefusal> {
@@ -124,6 +127,17 @@ impl Outbox for Host {
     fn remove_route(&mut self, route: &ChannelRoute) {
         let known = self.routes.remove(&(route.client, route.channel.number()));
         assert_eq!(known.as_ref(), Some(route), "only what was published is withdrawn");
+    }
+
+    fn permit(&mut self, permit: &Permit) {
+        assert_eq!(self.ports.get(&permit.relay), Some(&permit.client), "without its port");
+        assert!(!self.ports.keys().any(|port| port.ip() == permit.peer), "an address of our own");
+        self.permits.insert((permit.relay, permit.peer), *permit);
+    }
+
+    fn forbid(&mut self, permit: &Permit) {
+        let known = self.permits.remove(&(permit.relay, permit.peer));
+        assert!(known.is_some(), "only what was published is withdrawn");
     }
 
     fn to_client(&mut self, client: &Client, _: Origin, bytes: &[u8]) {
@@ -253,6 +267,14 @@ impl Lab {
             .map(|route| ((route.client, route.channel.number()), route))
             .collect();
         assert_eq!(self.host.routes, published);
+        let relays = server.allocations().flat_map(|allocation| allocation.relays());
+        let permits: BTreeMap<_, _> = relays
+            .flat_map(|relay| {
+                relay.permits().map(move |(peer, expires)| ((relay.local(), peer), expires))
+            })
+            .collect();
+        let told = self.host.permits.iter().map(|(key, permit)| (*key, permit.expires));
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), permits);
         let relays = server.allocations().flat_map(|allocation| allocation.relays());
         let relays: BTreeSet<SocketAddr> = relays.map(|relay| relay.local()).collect();
         let open: BTreeSet<SocketAddr> =

@@ -96,7 +96,14 @@ impl<'a> RelayView<'a> {
 
     /// Permitted peer addresses, each with its expiry.
     pub fn permissions(&self) -> impl Iterator<Item = (IpAddr, Duration)> + use<'a> {
-        self.leg.permissions.iter().copied()
+        self.leg.permissions.iter().map(|permission| (permission.ip, permission.expires))
+    }
+
+    /// The permissions that are published, each with its expiry as published.
+    pub fn permits(&self) -> impl Iterator<Item = (IpAddr, Duration)> + use<'a> {
+        let leg = self.leg;
+        let published = leg.permissions.iter().filter(|permission| permission.published);
+        published.map(|permission| (permission.ip, permission.expires.min(leg.expires)))
     }
 
     /// Channels, live and cooling.

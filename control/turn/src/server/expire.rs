@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::permits::forbid;
 use super::{EXPIRE_MAX, Server};
 use crate::attribute::Family;
 use crate::outbox::{Now, Outbox};
@@ -48,9 +49,10 @@ impl Server {
             leg.channels.at_mut(at).published = None;
         }
         let cooled = leg.channels.take_cooled(now);
-        let lapsed = leg.permissions.retain(|_, expires| now < expires);
+        let lapsed = leg.permissions.take_unless(|permission| now < permission.expires);
+        forbid(allocation, &leg, &lapsed, outbox);
         allocation.legs[family as usize] = Some(leg);
-        self.stats.permissions -= lapsed;
+        self.stats.permissions -= lapsed.len();
         self.stats.channels -= cooled.len();
         for channel in &cooled {
             self.forget_own_peer(slot, channel);
@@ -71,7 +73,7 @@ impl Server {
         self.policy = policy;
         for slot in self.allocations.slots() {
             for family in [Family::V4, Family::V6] {
-                self.apply_policy(slot, family, now.monotonic);
+                self.apply_policy(slot, family, now.monotonic, outbox);
             }
             let denied = self.denied_connections(slot);
             self.close_connections(slot, outbox, |connection| denied.contains(&connection.peer));
@@ -88,9 +90,9 @@ impl Server {
         peers.filter(|&peer| self.policy.decide_accepted(peer, &self.own).is_err()).collect()
     }
 
-    fn apply_policy(&mut self, slot: u32, family: Family, now: Duration) {
+    fn apply_policy(&mut self, slot: u32, family: Family, now: Duration, outbox: &mut dyn Outbox) {
         let Some(allocation) = self.allocations.get_mut(slot) else { return };
-        let Some(leg) = allocation.leg_mut(family) else { return };
+        let Some(mut leg) = allocation.legs[family as usize].take() else { return };
         for channel in leg.channels.iter_mut() {
             let vanished = channel.inner && !self.own.is_relayed(channel.peer);
             if !vanished && self.policy.decide(channel.peer, &self.own).is_err() {
@@ -98,9 +100,11 @@ impl Server {
             }
         }
         let (policy, own) = (&self.policy, &self.own);
-        let lapsed = leg
-            .permissions
-            .retain(|ip, _| policy.decide_permission(SocketAddr::new(ip, 0), own).is_ok());
-        self.stats.permissions -= lapsed;
+        let lapsed = leg.permissions.take_unless(|permission| {
+            policy.decide_permission(SocketAddr::new(permission.ip, 0), own).is_ok()
+        });
+        forbid(allocation, &leg, &lapsed, outbox);
+        allocation.legs[family as usize] = Some(leg);
+        self.stats.permissions -= lapsed.len();
     }
 }

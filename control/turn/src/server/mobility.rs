@@ -164,6 +164,7 @@ impl Server {
         self.stats.moves += 1;
         for family in [Family::V4, Family::V6] {
             self.move_routes(slot, family, old, now, outbox);
+            self.publish_permits((slot, family), None, now, outbox);
         }
         if !was_absent && old.0.transport.proves_address() {
             outbox.close_client(&old.0, old.1);
@@ -238,6 +239,7 @@ impl Server {
         let has_next = mobile.next.is_some();
         self.allocations.remove_client(client, slot);
         self.withdraw_routes(slot, outbox);
+        self.withdraw_permits(slot, outbox);
         if has_next && let Err(reason) = self.settle(slot, now, outbox) {
             self.count(reason);
         }

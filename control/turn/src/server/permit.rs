@@ -55,19 +55,20 @@ impl Server {
             }
         }
         for peer in peers {
-            self.permit(slot, peer, ask);
+            self.permit(slot, peer, ask, outbox);
         }
         self.rearm(slot, ask.now);
         self.succeed(ask, Request::CreatePermission, |_| {}, outbox);
         Ok(())
     }
 
-    fn permit(&mut self, slot: u32, peer: SocketAddr, ask: &Ask<'_>) {
+    fn permit(&mut self, slot: u32, peer: SocketAddr, ask: &Ask<'_>, outbox: &mut dyn Outbox) {
         let allocation = self.allocations.get_mut(slot);
         let Some(leg) = allocation.and_then(|a| a.leg_mut(family_of(peer))) else { return };
         let before = leg.permissions.len();
         leg.permissions.put(peer.ip(), ask.now + PERMISSION_LIFETIME);
         self.stats.permissions += leg.permissions.len() - before;
+        self.publish_permits((slot, family_of(peer)), Some(peer.ip()), ask.now, outbox);
     }
 
     pub(super) fn channel_bind(
@@ -109,7 +110,7 @@ impl Server {
         if let Some(leg) = allocation.and_then(|allocation| allocation.leg_mut(family_of(peer))) {
             leg.channels.put(channel);
         }
-        self.permit(slot, peer, ask);
+        self.permit(slot, peer, ask, outbox);
         self.rearm(slot, ask.now);
         self.succeed(ask, Request::ChannelBind, |_| {}, outbox);
         Ok(())

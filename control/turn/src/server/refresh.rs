@@ -53,7 +53,7 @@ impl Server {
             let lifetime = self.lifetime(asked_secs, ask);
             secs = whole_secs(lifetime);
             for family in families {
-                self.extend_leg(slot, family, ask.now + lifetime, outbox);
+                self.extend_leg(slot, family, ask.now + lifetime, ask.now, outbox);
             }
         }
         let ticket = match moving {

@@ -1,7 +1,7 @@
 //! What is published: channels' routes, and relay ports.
 //!
 //! ```text
-//!  bind        add_route ─────────────────────────────> success
+//!  bind        add_route, permit ─────────────────────> success
 //!  refresh     add_route with the later expiry ───────> success
 //!  end         remove_route, others' routes to the port, close_port
 //! ```
@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use super::Server;
 use super::permit::family_of;
+use super::permits::forbid;
 use crate::attribute::Family;
 use crate::channel::Channel;
 use crate::limits::prefix_of;
 use crate::outbox::{ChannelRoute, Outbox};
+use crate::permission::Permission;
 
 impl Server {
     /// Moves a leg's expiry, and that of the routes that end with it. A channel without a route (its
@@ -24,12 +26,17 @@ impl Server {
         slot: u32,
         family: Family,
         expires: Duration,
+        now: Duration,
         outbox: &mut dyn Outbox,
     ) {
         let Some(allocation) = self.allocations.get_mut(slot) else { return };
         let (client, origin) = (allocation.client, allocation.origin);
         let Some(leg) = allocation.leg_mut(family) else { return };
-        leg.expires = expires;
+        let before = std::mem::replace(&mut leg.expires, expires);
+        let moved = |permission: &Permission| {
+            permission.expires.min(before) != permission.expires.min(expires)
+        };
+        let permits_move = leg.permissions.iter().any(moved);
         let relay = leg.relay;
         for channel in leg.channels.iter_mut() {
             let until = channel.expires.min(expires);
@@ -52,6 +59,9 @@ impl Server {
                 channel.published = Some(until);
             }
         }
+        if permits_move {
+            self.publish_permits((slot, family), None, now, outbox);
+        }
     }
 
     /// Ends one relayed address: routes first, then the port. The allocation goes with its last one.
@@ -70,6 +80,7 @@ impl Server {
         for channel in leg.channels.iter().filter(|channel| channel.published.is_some()) {
             outbox.remove_route(&allocation.route(&leg, channel));
         }
+        forbid(allocation, &leg, leg.permissions.iter(), outbox);
         self.stats.channels -= leg.channels.len();
         self.stats.permissions -= leg.permissions.len();
         self.stats.relayed_addresses -= 1;

@@ -73,12 +73,14 @@ fn an_allocation_moves_with_the_first_data_and_nothing_on_its_way_is_lost() {
         Event::Add(a),
         Event::Remove(r),
         Event::Add(b),
+        Event::Permit(permit),
         Event::ToPeer { .. },
     ] = events.as_slice()
     else {
         panic!("{events:?}")
     };
     assert_eq!((*port, *to), (relay, client(2)));
+    assert_eq!((permit.client, permit.relay), (client(2), relay));
     assert_eq!((a.client, r.client, b), (client(2), client(1), a));
     assert_eq!((a.relay, a.peer, a.expires), (r.relay, r.peer, r.expires));
     assert_eq!(reached(&mut lab, relay), Some(client(2)));
@@ -198,7 +200,8 @@ fn an_allocation_with_a_ticket_outlives_its_connection() {
     for transport in [Transport::Tcp, Transport::Tls, Transport::Dtls] {
         let mut lab = with_mobility();
         let (user, relay, first) = mobile(&mut lab, over(transport, client(1)));
-        assert!(matches!(gone(&mut lab, user.client)[..], [Event::Remove(_)]), "its port stays");
+        let events = gone(&mut lab, user.client);
+        assert!(matches!(events[..], [Event::Remove(_), Event::Forbid(_)]), "its port stays");
         assert_eq!(reached(&mut lab, relay), None);
         assert_eq!(lab.refused(Reason::ClientAbsent), 1);
         assert!(gone(&mut lab, user.client).is_empty());
@@ -237,7 +240,12 @@ fn the_end_of_the_old_connection_is_the_beginning_of_the_new() {
     let mut moved = user.at(over(Transport::Tls, client(2)));
     ticket(&shift(&mut lab, &mut moved, &first));
     let events = gone(&mut lab, user.client);
-    assert!(matches!(events[..], [Event::Remove(_), Event::Move(..), Event::Add(_)]), "{events:?}");
+    let [Event::Remove(_), Event::Forbid(_), Event::Move(..), Event::Add(_), Event::Permit(permit)] =
+        events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(permit.client, moved.client);
     assert_eq!(reached(&mut lab, relay), Some(moved.client));
 
     // The other way round: the new one ends before it was used, and the old one goes on.

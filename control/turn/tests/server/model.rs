@@ -365,6 +365,7 @@ impl Run {
             .map(|(key, r)| (*key, (r.relay, r.peer, r.expires, r.inner)))
             .collect();
         assert_eq!(published, self.model.routes());
+        self.compare_permits();
         assert_eq!(
             self.lab.wire.ports.keys().copied().collect::<Vec<_>>(),
             self.model.relays().into_iter().collect::<Vec<_>>()

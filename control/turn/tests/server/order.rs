@@ -15,6 +15,8 @@ fn names(events: &[Event]) -> Vec<&'static str> {
             Event::Close(_) => "close",
             Event::Add(_) => "add",
             Event::Remove(_) => "remove",
+            Event::Permit(_) => "permit",
+            Event::Forbid(_) => "forbid",
             Event::ToClient(..) => "answer",
             Event::ToPeer { .. } => "data",
             Event::Move(..) => "move",
@@ -40,8 +42,12 @@ fn what_is_added_stands_before_the_success_and_routes_go_before_their_port() {
             b.channel_number(ChannelNumber::new(number).unwrap());
             b.xor_peer_address(std::net::SocketAddr::from(([9, 9, 9, 9], number)));
         });
-        assert_eq!(names(&lab.input(client(1), &request)), ["add", "answer"]);
-        assert_eq!(names(&lab.input(client(1), &request)), ["add", "answer"], "a retransmission");
+        assert_eq!(names(&lab.input(client(1), &request)), ["add", "permit", "answer"]);
+        assert_eq!(
+            names(&lab.input(client(1), &request)),
+            ["add", "permit", "answer"],
+            "a retransmission"
+        );
     }
     // Another client has a route to this one's port: it goes before the port, too.
     let relay = *lab.wire.ports.keys().next().unwrap();
@@ -49,7 +55,7 @@ fn what_is_added_stands_before_the_success_and_routes_go_before_their_port() {
     assert_eq!(other.bind(&mut lab, 0x4000, relay), 0);
     let request = user.sign(lab.transaction(), Method::REFRESH, |b| _ = b.lifetime_secs(0));
     let events = lab.input(client(1), &request);
-    assert_eq!(names(&events), ["remove", "remove", "remove", "close", "answer"]);
+    assert_eq!(names(&events), ["remove", "remove", "forbid", "remove", "close", "answer"]);
 }
 
 #[test]
@@ -59,7 +65,7 @@ fn expiry_removes_routes_before_their_port() {
     assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:1")), 0);
     lab.wire.take();
     lab.pass_secs(600);
-    assert_eq!(names(&lab.wire.take()), ["remove", "close"]);
+    assert_eq!(names(&lab.wire.take()), ["forbid", "remove", "close"]);
 }
 
 #[test]

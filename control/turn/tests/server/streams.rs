@@ -104,7 +104,8 @@ fn an_allocation_ends_with_its_connection_routes_first() {
         let [v4, v6] = user.allocate_dual(&mut lab);
         assert_eq!(user.bind(&mut lab, 0x4000, address("9.9.9.9:53")), 0);
         let events = gone(&mut lab, user.client);
-        let [Event::Remove(route), Event::Close(first), Event::Close(second)] = events.as_slice()
+        let [Event::Remove(route), Event::Forbid(_), Event::Close(first), Event::Close(second)] =
+            events.as_slice()
         else {
             panic!("{events:?}")
         };

@@ -1,11 +1,12 @@
 //! The outbox of the tests: what a driver would do, with every rule of the seam checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turn::{
-    ChannelRoute, Client, Origin, Outbox, PeerConnection, PortRefusal, RouteRefusal, Transport,
+    ChannelRoute, Client, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
+    Transport,
 };
 
 /// One effect, in order.
@@ -15,6 +16,8 @@ pub(crate) enum Event {
     Close(SocketAddr),
     Add(ChannelRoute),
     Remove(ChannelRoute),
+    Permit(Permit),
+    Forbid(Permit),
     ToClient(Client, Vec<u8>),
     ToPeer { relay: SocketAddr, peer: SocketAddr, bytes: Vec<u8>, dont_fragment: bool },
     Move(SocketAddr, Client),
@@ -33,6 +36,7 @@ type RouteKey = (Client, u16);
 pub(crate) struct Wire {
     pub(crate) ports: BTreeMap<SocketAddr, Client>,
     pub(crate) routes: BTreeMap<RouteKey, ChannelRoute>,
+    pub(crate) permits: BTreeMap<(SocketAddr, IpAddr), Permit>,
     pub(crate) events: Vec<Event>,
     /// Ports that somebody else on this host holds.
     pub(crate) in_use: BTreeSet<SocketAddr>,
@@ -93,6 +97,8 @@ impl Outbox for Wire {
         let left: Vec<_> =
             self.routes.values().filter(|r| r.relay == relay || r.peer == relay).collect();
         assert!(left.is_empty(), "{relay} closes under {left:?}");
+        let left = self.permits.keys().find(|(of, _)| *of == relay);
+        assert!(left.is_none(), "{relay} closes under {left:?}");
         self.closed += 1;
         self.events.push(Event::Close(relay));
     }
@@ -138,6 +144,21 @@ impl Outbox for Wire {
         let known = self.routes.remove(&(route.client, route.channel.number()));
         assert_eq!(known.as_ref(), Some(route), "only what was published is withdrawn");
         self.events.push(Event::Remove(*route));
+    }
+
+    fn permit(&mut self, permit: &Permit) {
+        let Permit { relay, client, peer, .. } = *permit;
+        assert_eq!(self.ports.get(&relay), Some(&client), "a permit without its port");
+        assert_eq!(relay.is_ipv4(), peer.is_ipv4(), "of the family of its port");
+        assert!(!self.ports.keys().any(|port| port.ip() == peer), "an address of our own");
+        self.permits.insert((relay, peer), *permit);
+        self.events.push(Event::Permit(*permit));
+    }
+
+    fn forbid(&mut self, permit: &Permit) {
+        let known = self.permits.remove(&(permit.relay, permit.peer));
+        assert!(known.is_some(), "only what was published is withdrawn");
+        self.events.push(Event::Forbid(*permit));
     }
 
     fn to_client(&mut self, client: &Client, _origin: Origin, bytes: &[u8]) {

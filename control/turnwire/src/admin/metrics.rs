@@ -91,7 +91,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> String {
     page.into_text()
 }
 
-/// The tiers that forward channel data, and the control thread, which relays indications.
+/// The tiers that forward, and the control thread, which relays what no tier takes.
 fn forwarded(page: &mut Page, snapshot: &Snapshot) {
     let mut rows = Vec::new();
     for direction in Direction::ALL {
@@ -194,6 +194,8 @@ fn gauges(page: &mut Page, snapshot: &Snapshot) {
     page.gauge("turnwire_relay_ports", "Relay ports that there are.").value(about.relay_ports);
     page.gauge("turnwire_routes", "Channels in the workers' route table now.")
         .value(snapshot.plane.routes);
+    let help = "Relayed addresses and permissions that the workers know, for indications.";
+    page.gauge("turnwire_permits", help).value(snapshot.plane.permits);
     page.gauge("turnwire_route_table_bytes", "Address space of the workers' route table.")
         .value(snapshot.plane.table_size);
 }
@@ -238,6 +240,16 @@ fn workers(page: &mut Page, snapshot: &Snapshot) {
         page.counter("turnwire_control_packets_total", "Datagrams handed to the control thread.");
     family.sample(&[("from", "client")], sum(|worker| worker.clients_to_control));
     family.sample(&[("from", "peer")], sum(|worker| worker.peers_to_control));
+    let help = "Of the datagrams that workers relayed, those that came in a Send indication, and \
+                those that left in a Data indication.";
+    let mut family = page.counter("turnwire_socket_indications_total", help);
+    for direction in Direction::ALL {
+        let indications = workers.iter().map(|worker| worker.indications[direction as usize]);
+        family.sample(&[("direction", direction.name())], indications.sum::<u64>());
+    }
+    let help = "Relayed addresses and permissions that found no place in the workers' table: the \
+                control thread carries their indications.";
+    page.counter("turnwire_permits_refused_total", help).value(snapshot.plane.permits_refused);
     let ring_full = Reason::RingFull as usize;
     let help = "Datagrams dropped because a ring between a worker and the control thread was full.";
     let mut family = page.counter("turnwire_ring_dropped_packets_total", help);

@@ -5,6 +5,9 @@
 //!   removing: kernel, then workers
 //! ```
 //!
+//! Permissions, and relayed addresses for Send indications, go to the workers only, and only those
+//! of UDP clients.
+//!
 //! The tables below are caches of the server's truth. The workers' must hold a route for it to
 //! exist; the kernel's may lack it, which is counted and costs speed only.
 
@@ -12,8 +15,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use dataplane::kernel::Kernel;
-use dataplane::{Dataplane, OpenPortError, PortId, Route, Transport};
-use turn::{ChannelRoute, Client, Origin, Outbox, PeerConnection, PortRefusal, RouteRefusal};
+use dataplane::{Dataplane, OpenPortError, Permission, PortId, Relayed, Route, Transport};
+use turn::{
+    ChannelRoute, Client, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
+};
 
 use super::peers::Peers;
 
@@ -46,7 +51,14 @@ pub struct Outlet {
     pub port_trouble: Option<String>,
     /// TCP sockets towards peers.
     pub peers: Peers,
-    ports: HashMap<SocketAddr, PortId>,
+    ports: HashMap<SocketAddr, Port>,
+}
+
+/// An open relay port.
+#[derive(Debug, Clone, Copy)]
+struct Port {
+    id: PortId,
+    client: Client,
 }
 
 impl Outlet {
@@ -64,7 +76,7 @@ impl Outlet {
             listener: route.client.local,
             channel: route.channel.number(),
             relay: route.relay,
-            port: *self.ports.get(&route.relay)?,
+            port: self.port(route.relay)?,
             peer: route.peer,
             expires: route.expires,
             inner: route.inner,
@@ -73,7 +85,7 @@ impl Outlet {
 
     /// The open port of a relayed transport address.
     pub fn port(&self, relay: SocketAddr) -> Option<PortId> {
-        self.ports.get(&relay).copied()
+        self.ports.get(&relay).map(|port| port.id)
     }
 
     /// Relay ports that are open.
@@ -96,8 +108,8 @@ impl Outbox for Outlet {
         origin: Origin,
     ) -> Result<(), PortRefusal> {
         match self.plane.open_port(origin.0.into(), relay) {
-            Ok(port) => {
-                self.ports.insert(relay, port);
+            Ok(id) => {
+                self.hold(relay, Port { id, client: *client });
                 self.open_in_kernel(relay, client);
                 Ok(())
             }
@@ -121,7 +133,8 @@ impl Outbox for Outlet {
         if let Some(kernel) = &mut self.kernel {
             kernel.close_port(relay);
         }
-        self.plane.close_port(port);
+        self.withdraw_relayed(relay, port);
+        self.plane.close_port(port.id);
     }
 
     /// The port goes to the thread that serves the client. The kernel program takes its datagrams
@@ -132,16 +145,17 @@ impl Outbox for Outlet {
         client: &Client,
         origin: Origin,
     ) -> Result<(), PortRefusal> {
-        let Some(port) = self.port(relay) else {
+        let Some(port) = self.ports.get(&relay).copied() else {
             self.counts.unknown_port += 1;
             return Err(PortRefusal::Exhausted);
         };
-        let moved = self.plane.move_port(port, origin.0.into()).map_err(|error| {
+        let id = self.plane.move_port(port.id, origin.0.into()).map_err(|error| {
             self.counts.ports_refused += 1;
             self.port_trouble = Some(format!("{relay} cannot move: {error}"));
             PortRefusal::Exhausted
         })?;
-        self.ports.insert(relay, moved);
+        self.withdraw_relayed(relay, port);
+        self.hold(relay, Port { id, client: *client });
         if client.transport == turn::Transport::Udp {
             self.open_in_kernel(relay, client);
         } else if let Some(kernel) = &mut self.kernel {
@@ -176,6 +190,22 @@ impl Outbox for Outlet {
             kernel.remove_route(&route);
         }
         self.plane.remove_route(&route);
+    }
+
+    /// Where there is no room, or the client is served by a session thread, the server carries what
+    /// the permission is for; the workers count the former.
+    fn permit(&mut self, permit: &Permit) {
+        let Permit { client, relay, peer, expires, .. } = *permit;
+        let (Client { remote, local, transport }, udp) = (client, turn::Transport::Udp);
+        let permission = Permission { client: remote, listener: local, relay, peer, expires };
+        if transport != udp || self.plane.add_permission(&permission).is_err() {
+            // it may have been another client's, or have stood with another expiry
+            self.plane.remove_permission(peer, relay);
+        }
+    }
+
+    fn forbid(&mut self, permit: &Permit) {
+        self.plane.remove_permission(permit.peer, permit.relay);
     }
 
     fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]) {
@@ -229,6 +259,19 @@ impl Outbox for Outlet {
 }
 
 impl Outlet {
+    /// An open port; its client may send from it.
+    fn hold(&mut self, relay: SocketAddr, port: Port) {
+        self.ports.insert(relay, port);
+        if let Some(relayed) = relayed(relay, port) {
+            // without room the server carries what the client sends; the workers count it
+            let _ = self.plane.add_relayed(&relayed);
+        }
+    }
+
+    fn withdraw_relayed(&mut self, relay: SocketAddr, port: Port) {
+        relayed(relay, port).inspect(|relayed| self.plane.remove_relayed(relayed));
+    }
+
     /// The program only serves UDP clients.
     fn open_in_kernel(&mut self, relay: SocketAddr, client: &Client) {
         if client.transport == turn::Transport::Udp
@@ -237,6 +280,13 @@ impl Outlet {
             kernel.open_port(relay);
         }
     }
+}
+
+/// What a UDP client sends from.
+fn relayed(relay: SocketAddr, Port { id, client }: Port) -> Option<Relayed> {
+    let Client { remote, local, transport } = client;
+    let udp = transport == turn::Transport::Udp;
+    udp.then_some(Relayed { client: remote, listener: local, relay, port: id })
 }
 
 /// The data plane's word for a transport.

@@ -97,6 +97,20 @@ impl Run {
         self.lab.now.unix = if back { unix - step } else { unix + step };
     }
 
+    /// What the fast tiers were told of permissions: all that they may be, and no more.
+    pub(super) fn compare_permits(&self) {
+        let told = &self.lab.wire.permits;
+        let permits = self.model.permits();
+        for (key, permit) in told {
+            let (client, expires, _) = permits[key];
+            assert_eq!((permit.client, permit.expires), (client, expires), "{key:?}");
+        }
+        for (key, (.., unrouted)) in &permits {
+            // A live channel without a route hides its peer's permission, until it is refreshed.
+            assert!(told.contains_key(key) || *unrouted, "{key:?} was not told");
+        }
+    }
+
     fn unreachable(&mut self) {
         let peer = self.peer();
         let relays: Vec<SocketAddr> = self.model.relays().into_iter().collect();

@@ -379,6 +379,26 @@ impl Model {
         routes
     }
 
+    /// Permissions that may be published, by relayed and peer's address: whose, until when, and
+    /// whether the peer has a channel without a route.
+    pub(crate) fn permits(&self) -> BTreeMap<(SocketAddr, IpAddr), (Client, Duration, bool)> {
+        let mut permits = BTreeMap::new();
+        for (client, allocation) in self.allocations.iter().filter(|(_, a)| a.tcp.is_none()) {
+            for leg in allocation.legs.values() {
+                for (ip, expires) in &leg.permissions {
+                    if self.own.contains(ip) || self.policy(SocketAddr::new(*ip, 9), true) != 0 {
+                        continue;
+                    }
+                    let of_peer = |bound: &&Bound| bound.peer.ip() == *ip;
+                    let unrouted = leg.channels.values().filter(of_peer).any(|b| b.withdrawn);
+                    let expires = leg.expires.min(*expires);
+                    permits.insert((leg.relay, *ip), (*client, expires, unrouted));
+                }
+            }
+        }
+        permits
+    }
+
     /// Where a Send indication leaves, if it does.
     pub(crate) fn send(&self, client: Client, peer: SocketAddr) -> Option<SocketAddr> {
         let allocation = self.find(&client).filter(|a| a.tcp.is_none())?;

@@ -21,12 +21,14 @@ fn worker() -> WorkerSnapshot {
         wakeups: 7,
         batches: [0; dataplane::stats::BATCH_CLASSES],
         ports: 1,
+        indications: [1, 1],
         ..WorkerSnapshot::default()
     }
 }
 
 fn snapshot() -> Snapshot {
     let mut workers = vec![worker(), worker()];
+    workers[1].indications[0] = 2;
     workers[1].refused[0][Reason::NoRoute as usize] = 5;
     workers[1].refused[1][Reason::RingFull as usize] = 6;
     let mut control = Stats::default();
@@ -54,6 +56,8 @@ fn snapshot() -> Snapshot {
             refused_control: [0; Reason::COUNT],
             routes: 4,
             table_size: 4096,
+            permits: 6,
+            permits_refused: 1,
         },
         kernel: None,
         counts: Counts::default(),
@@ -73,6 +77,10 @@ fn the_page_says_what_an_operator_looks_for_first() {
     // then
     for line in [
         r#"turnwire_forwarded_packets_total{tier="socket",direction="to_peer"} 8"#,
+        r#"turnwire_socket_indications_total{direction="to_peer"} 3"#,
+        r#"turnwire_socket_indications_total{direction="to_client"} 2"#,
+        "turnwire_permits 6",
+        "turnwire_permits_refused_total 1",
         r#"turnwire_forwarded_bytes_total{tier="socket",direction="to_client"} 600"#,
         r#"turnwire_forwarded_packets_total{tier="xdp",direction="to_peer"} 0"#,
         r#"turnwire_refused_packets_total{tier="socket",reason="no_route"} 5"#,
