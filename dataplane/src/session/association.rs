@@ -137,8 +137,14 @@ impl Association {
         self.drive(wire, on_message)
     }
 
-    /// Time has passed.
+    /// Time has passed. What asks for the cookie is not sent again by a timer (RFC 6347 section
+    /// 4.2.1, RFC 9147 section 5.8.1), but when the ClientHello comes again: the address may be
+    /// another client's by now, or forged, and the cookie would mislead that one.
     pub(crate) fn wake_up(&mut self, wire: &mut Wire<'_>) -> Result<(), Over> {
+        if !self.shown {
+            self.wake = None;
+            return Ok(());
+        }
         self.dtls.handle_timeout(wire.clock.instant(wire.now)).map_err(|_| Over::Failed)?;
         self.drive(wire, &mut |_, _| ())
     }

@@ -8,7 +8,7 @@ use dial::{Dialer, Received, Trust};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn dial(server: SocketAddr) -> dial::Link {
@@ -142,6 +142,8 @@ fn a_flood_of_client_hellos_is_bounded_and_does_not_keep_a_client_out() {
 struct Middle {
     front: SocketAddr,
     back: Arc<UdpSocket>,
+    /// Datagrams of the server that came before any client's.
+    swallowed: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
 }
 
@@ -153,9 +155,11 @@ impl Middle {
         let middle = Self {
             front: front.local_addr().unwrap(),
             back,
-            over: Arc::new(AtomicBool::new(false)),
+            swallowed: Arc::default(),
+            over: Arc::default(),
         };
         let (back, over) = (Arc::clone(&middle.back), Arc::clone(&middle.over));
+        let swallowed = Arc::clone(&middle.swallowed);
         for socket in [&front, &back] {
             socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         }
@@ -166,9 +170,11 @@ impl Middle {
                     latest = Some(from);
                     back.send(&bytes[..size]).unwrap();
                 }
-                if let (Ok(size), Some(to)) = (back.recv(&mut bytes), latest) {
+                match (back.recv(&mut bytes), latest) {
                     // where nobody listens any more it is lost
-                    let _ = front.send_to(&bytes[..size], to);
+                    (Ok(size), Some(to)) => _ = front.send_to(&bytes[..size], to),
+                    (Ok(_), None) => _ = swallowed.fetch_add(1, Ordering::Relaxed),
+                    (Err(_), _) => {}
                 }
             }
         });
@@ -187,6 +193,26 @@ impl Drop for Middle {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
     }
+}
+
+#[test]
+fn a_cookie_is_asked_for_again_when_the_hello_comes_again_and_not_by_a_timer() {
+    let folder = Folder::new("cookie");
+    let rig = start_secure(&folder, |_| ());
+    let mut hello = client_hello();
+    let socket = peer();
+    socket.connect(rig.dtls()).unwrap();
+    // when a ClientHello comes, and again because the answer was lost
+    for record in 0..2 {
+        hello[10] = record;
+        socket.send(&hello).unwrap();
+        // then
+        assert!(socket.recv(&mut [0; 2000]).unwrap() > 25);
+    }
+    // and no more, for longer than the library waits before it sends anything again
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    assert!(socket.recv(&mut [0; 2000]).is_err(), "once for each hello");
+    assert_eq!(rig.session().handshaking, 1);
 }
 
 #[test]
@@ -230,7 +256,10 @@ fn a_client_that_begins_anew_is_served_at_once_and_its_old_end_is_told_first() {
     let middle = Middle::new(rig.dtls());
     // given a handshake that stops after its first datagram
     middle.forge(&client_hello(), 1);
-    rig.until("it has begun", |stats| stats.sessions[0].handshaking == 1);
+    rig.until("it has begun", |stats| {
+        // its answer would ask the next client for a wrong cookie
+        stats.sessions[0].handshaking == 1 && middle.swallowed.load(Ordering::Relaxed) == 1
+    });
     let mut before: Option<dial::Link> = None;
     for round in 0..4 {
         // when another begins from the same address
