@@ -153,6 +153,18 @@ impl Rig {
         }
     }
 
+    /// What comes next to `host`, or is told here: something of one, where nothing else is under way.
+    pub fn either(&mut self, host: &mut Host) -> (Vec<Got>, Vec<Told>) {
+        let (end, step) = (monotonic() + PATIENCE, Duration::from_millis(1));
+        while monotonic() < end {
+            let (got, told) = (host.receive(1, step), self.told(1, step));
+            if !got.is_empty() || !told.is_empty() {
+                return (got, told);
+            }
+        }
+        panic!("neither: {:#?}", self.plane.stats());
+    }
+
     /// Waits until `holds`, or fails with what there is instead.
     pub fn until(
         &mut self,

@@ -6,8 +6,9 @@
 mod data;
 mod volley;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dial::{Link, Received};
@@ -62,14 +63,36 @@ pub struct Client<'t> {
     answered: HashSet<Vec<u8>>,
 }
 
+/// Ports that this program has sent from.
+static USED: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+/// Ports of the kernel's choice that are let go because they were used before.
+const PORTS_MAX: usize = 32;
+
+/// A five-tuple that no check had before, where the host has such a port: a server may go on
+/// answering for the last one's allocation for a while (coturn does).
+fn new_five_tuple(trial: &Trial<'_>) -> Result<Link, Stop> {
+    // kept open meanwhile, so that the kernel chooses another
+    let mut passed_over = Vec::new();
+    loop {
+        let link = trial.options.dialer.dial();
+        let link = link.map_err(|error| fail("a connection", error.to_string()))?;
+        let is_new = link.local().map_or(true, |local| {
+            USED.lock().unwrap_or_else(PoisonError::into_inner).insert(local)
+        });
+        if is_new || passed_over.len() == PORTS_MAX {
+            return Ok(link);
+        }
+        passed_over.push(link);
+    }
+}
+
 impl<'t> Client<'t> {
     /// On a new five-tuple.
     ///
     /// # Errors
     /// It cannot connect.
     pub fn connect(trial: &'t Trial<'t>, login: &Login) -> Result<Self, Stop> {
-        let link = trial.options.dialer.dial();
-        let link = link.map_err(|error| fail("a connection", error.to_string()))?;
+        let link = new_five_tuple(trial)?;
         Ok(Self {
             trial,
             link,
