@@ -39,6 +39,6 @@ pub use plane::{Dataplane, WorkerInfo};
 pub use route::{Client, Event, Permission, PortId, Relayed, Route, TableFull, Transport};
 pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;
-#[doc(hidden)]
-pub use worker::Stepped;
 pub use worker::UNREACHABLE_PER_SECOND;
+#[doc(hidden)]
+pub use worker::{Stepped, indication_of};

@@ -24,6 +24,8 @@ mod stepped;
 mod tell;
 
 pub(crate) use egress::{Egress, Listener};
+#[doc(hidden)]
+pub use indication::indication_of;
 pub use stepped::Stepped;
 pub(crate) use tell::Allowance;
 pub use tell::UNREACHABLE_PER_SECOND;

@@ -151,6 +151,18 @@ impl DataHeader {
     }
 }
 
+/// What a worker makes of a payload, for tests that hold it against other readers and writers: peer,
+/// data and whether it is to stay whole of a Send indication that it carries; and the same data as a
+/// Data indication from that peer.
+#[doc(hidden)]
+pub fn indication_of(payload: &[u8]) -> Option<(SocketAddr, &[u8], bool, Option<Vec<u8>>)> {
+    let Send { peer, data, dont_fragment } = parse(payload)?;
+    let (data, id) = (&payload[data], payload[8..HEADER].first_chunk()?);
+    let wrapped = DataHeader::new(peer, data.len(), id)
+        .map(|header| [header.bytes(), data, &[0; 3][..header.padding]].concat());
+    Some((peer, data, dont_fragment, wrapped))
+}
+
 const _: () = assert!(DataHeader::MAX <= crate::batch::HEADROOM);
 const _: () = assert!(DataHeader::MAX <= crate::batch::HEADER_MAX);
 

@@ -1,11 +1,12 @@
-//! A worker with one channel over a link without a kernel beneath it, stepped by hand: what a
+//! A worker with one channel, or one permission, over a link without a kernel beneath it, stepped by hand: what a
 //! datagram costs the worker itself, for benches/micro.
 
+use super::indication::DataHeader;
 use super::{Listener, Shared, Worker};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SocketId};
 use crate::link::{Link, Oddities, Unreachable};
 use crate::mailbox::{Bell, Command, mailbox};
-use crate::route::{PortId, Route, Transport};
+use crate::route::{Permission, PortId, Relayed, Route, Transport};
 use crate::stats::Counters;
 use crate::table::{PermitWriter, RouteWriter};
 use std::io;
@@ -82,6 +83,16 @@ pub struct Stepped {
 impl Stepped {
     /// A worker with one channel, whose datagrams carry `data` bytes of application data.
     pub fn new(data: u16) -> Self {
+        Self::carrying(data, false)
+    }
+
+    /// The same with a permission in the channel's place: the client sends Send indications, and
+    /// gets Data indications.
+    pub fn indications(data: u16) -> Self {
+        Self::carrying(data, true)
+    }
+
+    fn carrying(data: u16, indications: bool) -> Self {
         let [client, listener, relay, peer] = [
             ([192, 0, 2, 1], 5000),
             ([198, 51, 100, 1], 3478),
@@ -95,19 +106,30 @@ impl Stepped {
         let route =
             Route { transport, client, listener, channel, relay, port, peer, expires, inner };
         let mut routes = RouteWriter::new(16).expect("the operating system has randomness");
-        routes.insert(&route).expect("an empty table has room");
         let (mut control, mail) = mailbox(0, Arc::new(Bell::silent()), Arc::new(Bell::silent()));
         let side = |id, remote, local, bytes: Vec<u8>| {
             let arrival = Arrival { remote, local, ttl: 64, tos: 0, truncated: false };
             Prepared { id, arrival, bytes, left: 0 }
         };
-        let header = [CHANNEL.to_be_bytes(), data.to_be_bytes()].concat();
         let payload = vec![0xc5; data.into()];
+        let wrapped = if indications {
+            send_indication(peer, &payload)
+        } else {
+            [&CHANNEL.to_be_bytes()[..], &data.to_be_bytes(), &payload].concat()
+        };
         let link = Endless([
-            side(SocketId::listener(0), client, listener, [&header[..], &payload].concat()),
+            side(SocketId::listener(0), client, listener, wrapped),
             side(SocketId::port(SLOT), peer, relay, payload),
         ]);
-        let permits = PermitWriter::new(16).expect("the operating system has randomness");
+        let mut permits = PermitWriter::new(16).expect("the operating system has randomness");
+        let relayed = Relayed { client, listener, relay, port };
+        let permission = Permission { client, listener, relay, peer: peer.ip(), expires };
+        let added = if indications {
+            permits.insert_relayed(&relayed).and(permits.insert_permission(&permission))
+        } else {
+            routes.insert(&route)
+        };
+        added.expect("an empty table has room");
         let shared =
             Shared { routes: Arc::clone(routes.table()), permits: Arc::clone(permits.table()) };
         let counters = Arc::<Counters>::default();
@@ -129,6 +151,14 @@ impl Stepped {
     }
 }
 
+/// A Send indication: but for its type the same as a Data indication.
+fn send_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let header = DataHeader::new(peer, data.len(), &[7; 12]).expect("it fits a datagram");
+    let mut bytes = [header.bytes(), data, &[0; 3][..header.padding]].concat();
+    bytes[1] = 0x16;
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +169,8 @@ mod tests {
         assert_eq!(stepped.round(64, 0), 64);
         assert_eq!(stepped.round(0, 100), 164);
         assert_eq!(stepped.round(3, 4), 171);
+        let mut stepped = Stepped::indications(161);
+        assert_eq!((stepped.round(64, 0), stepped.round(3, 100)), (64, 167));
+        assert_eq!(stepped.counters.snapshot().indications, [67, 100]);
     }
 }

@@ -291,6 +291,23 @@ pub fn channel_data(channel: u16, data: &[u8], padding: usize) -> Vec<u8> {
     bytes
 }
 
+/// A Send indication to an IPv4 peer.
+pub fn send_indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
+    let SocketAddr::V4(peer) = peer else { panic!("an IPv4 peer") };
+    let mut bytes = vec![0, 0x16, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    bytes.resize(20, 7);
+    bytes.extend([0, 0x12, 0, 8, 0, 1]);
+    bytes.extend((peer.port() ^ 0x2112).to_be_bytes());
+    bytes.extend((peer.ip().to_bits() ^ 0x2112_a442).to_be_bytes());
+    bytes.extend([0, 0x13]);
+    bytes.extend((data.len() as u16).to_be_bytes());
+    bytes.extend(data);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let length = bytes.len() as u16 - 20;
+    bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
+
 /// A STUN header with method Binding and `tail` more bytes.
 pub fn stun(tail: usize) -> Vec<u8> {
     let mut bytes = vec![0, 1, 0, tail as u8, 0x21, 0x12, 0xa4, 0x42];

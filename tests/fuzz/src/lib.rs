@@ -15,6 +15,7 @@ mod attributes;
 mod channel_data;
 mod config;
 mod frame;
+mod indication;
 mod input;
 mod lab;
 mod mutate;
@@ -92,6 +93,14 @@ pub const TARGETS: &[Target] = &[
         shows: "server, packet path and a plain reader agree on what ChannelData is",
         run: channel_data::run,
         seeds: channel_data::seeds,
+        size_max: 300,
+        everyday: 20_000,
+    },
+    Target {
+        name: "indication",
+        shows: "a Send that a worker carries is what the server reads, and its Data what it writes",
+        run: indication::run,
+        seeds: indication::seeds,
         size_max: 300,
         everyday: 20_000,
     },

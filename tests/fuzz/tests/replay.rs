@@ -85,6 +85,7 @@ tests! {
     authenticated_operations_agree_with_the_model = "operations",
     host_and_server_agree_whatever_is_signed = "signed",
     channel_data_is_one_thing_to_all = "channel-data",
+    indications_mean_to_a_worker_what_they_mean_to_the_server = "indication",
     streams_give_their_messages_wherever_they_are_cut = "stream",
     proxy_headers_are_read_wherever_they_are_cut = "proxy",
     access_tokens_open_what_they_say_or_nothing = "token",
