@@ -4,7 +4,8 @@
 //! ```text
 //!   dataplane/src/mailbox/bell.rs  ──┐ #[path]    core::sync, std::sync, mio ──> this crate
 //!   ebpf/wire/src/table/{read,       ├──────────> compiled here, unchanged
-//!        write,geometry}.rs        ──┘
+//!        write,geometry}.rs          │
+//!   dataplane/src/link/xsk/ring.rs ──┘
 //! ```
 //!
 //! The files are not copied. What they import by the names of `core`, `std` and `mio` is this crate
@@ -26,6 +27,7 @@ mod key;
 pub mod table;
 mod waker;
 mod word;
+pub mod xsk;
 
 #[path = "../../../dataplane/src/mailbox/bell.rs"]
 mod bell;
@@ -60,7 +62,7 @@ pub mod sync {
 
     pub mod atomic {
         pub use crate::word::AtomicU64;
-        pub use loom::sync::atomic::{AtomicBool, fence};
+        pub use loom::sync::atomic::{AtomicBool, AtomicU32, fence};
         pub use real::sync::atomic::Ordering;
         pub use real::sync::atomic::Ordering::*;
     }

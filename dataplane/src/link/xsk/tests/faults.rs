@@ -124,10 +124,10 @@ fn a_starved_queue_is_counted_and_goes_on_when_there_are_frames_again() {
     in_lab(|lab| {
         // given one queue's worth of frames, and another's hands that hold them all
         ip(&format!("link set {} up", lab.near));
-        let mut punt = Punt::attach(&lab.near);
+        let mut divert = Divert::attach(&lab.near);
         let mut memory = umem(64);
         let queues = [0, 1].map(|number| open(&lab.near, number, &mut memory, 64));
-        queues.iter().for_each(|queue| punt.add(queue));
+        queues.iter().for_each(|queue| divert.add(queue));
         assert_eq!(memory.free(), 0, "the first queue has them all");
         let mut reflector = Reflector::new(memory, queues.into());
         reflector.turn();

@@ -24,7 +24,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../ebpf/object/d
 
 pub(super) const PORT: u16 = 7000;
 /// How long anything may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a socket's receive buffer in a guest, which may stand still for a while.
+pub(super) const GUEST_BUFFER: usize = 32 << 20;
 
 /// What the test on the near host knows.
 pub(super) struct Lab {
@@ -41,6 +44,10 @@ pub(super) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
     }
     let (near, far) = (Host::new(), Arc::new(Host::new()));
     let cable = std::env::var("TURNWIRE_LAB_CABLE").ok();
+    if cable.is_some() {
+        // a guest's own: it is the whole machine's
+        std::fs::write("/proc/sys/net/core/rmem_max", GUEST_BUFFER.to_string()).expect("root may");
+    }
     let (x0, x1) = match cable.as_deref().and_then(|cable| cable.split_once(':')) {
         Some((x0, x1)) => {
             ip(&format!("link set {x0} netns {}", near.id));
@@ -88,13 +95,13 @@ pub(super) fn plug(name: &str, net: u8, own: u8, other: u8) {
 }
 
 /// The program that hands all frames over, attached to an interface.
-pub(super) struct Punt {
+pub(super) struct Divert {
     _ebpf: Ebpf,
     sockets: XskMap<MapData>,
 }
 
-impl Punt {
-    pub(super) fn attach(interface: &str) -> Punt {
+impl Divert {
+    pub(super) fn attach(interface: &str) -> Divert {
         let mut ebpf = Ebpf::load(OBJECT).expect("the object loads");
         let sockets = ebpf.take_map("SOCKETS").expect("it has the map");
         let sockets = XskMap::try_from(sockets).expect("of sockets");
@@ -102,7 +109,7 @@ impl Punt {
             ebpf.program_mut("divert").expect("it has the program").try_into().unwrap();
         program.load().expect("the verifier takes it");
         program.attach(interface, XdpMode::Driver).expect("it attaches natively");
-        Punt { _ebpf: ebpf, sockets }
+        Divert { _ebpf: ebpf, sockets }
     }
 
     pub(super) fn add(&mut self, queue: &Queue) {
@@ -199,11 +206,6 @@ pub(super) fn far_socket(net: u8, port: u16) -> UdpSocket {
 }
 
 pub(super) fn open(interface: &str, number: u32, umem: &mut Umem, entries: u32) -> Queue {
-    let copying = match std::env::var("TURNWIRE_XSK").as_deref() {
-        Ok("zero") => Copying::Zero,
-        Ok("any") => Copying::Any,
-        _ => Copying::Copy,
-    };
-    let options = Options { copying, entries, busy_poll: None };
+    let options = Options { copying: Copying::Copy, entries, busy_poll: None };
     Queue::open(interface, number, umem, &options).unwrap_or_else(|error| panic!("{error}"))
 }
