@@ -1,6 +1,6 @@
 //! What may be asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -35,13 +35,14 @@ pub(crate) enum Command {
     },
 }
 
-/// Without options: the whole suite, about 20 minutes.
+/// Without options: the whole suite, under 25 minutes.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Fewer scenarios, fewer and shorter rounds: under five minutes
     #[arg(long)]
     quick: bool,
-    /// Only these parts: cost (the program alone), or names of scenarios (see --list)
+    /// Only these parts: cost (the program alone), rings (AF_XDP beside the crate xdp), or names of
+    /// scenarios (see --list)
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     only: Vec<String>,
     /// Only these subjects (see --list)
@@ -71,6 +72,9 @@ pub(crate) struct Run {
     /// Where benches/contenders/build put its programs
     #[arg(long, value_name = "FOLDER", hide = true)]
     pub(crate) contenders: PathBuf,
+    /// The program that compares AF_XDP rings (benches/xsk)
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) rings: Option<PathBuf>,
     /// Folder for results and logs [default: out/bench-DATE-TIME]
     #[arg(long, value_name = "FOLDER", default_value = "out/bench")]
     pub(crate) out: PathBuf,
@@ -153,6 +157,7 @@ impl Run {
     /// Names what there is.
     pub(crate) fn print_list(&self) -> Result<()> {
         println!("scenarios (* with --quick):\n    * cost: the program alone");
+        println!("      rings: AF_XDP rings beside those of the crate xdp");
         for one in plan::scenarios() {
             let mark = if one.quick { '*' } else { ' ' };
             println!("    {mark} {}: {}", one.name, one.title());
@@ -168,6 +173,12 @@ impl Run {
     pub(crate) fn wants(&self, part: &str) -> bool {
         let custom = matches!(self.point.scenario(), Ok(Some(_)));
         if self.only.is_empty() { !custom } else { self.only.iter().any(|one| one == part) }
+    }
+
+    /// The program that compares rings, if that part was asked for and it is there.
+    pub(crate) fn wanted_rings(&self) -> Option<&Path> {
+        let wanted = self.wants("rings") && (!self.quick || !self.only.is_empty());
+        self.rings.as_deref().filter(|program| wanted && program.is_file())
     }
 
     /// How thorough it is to be.
@@ -188,13 +199,13 @@ impl Run {
     /// One of those asked for does not exist.
     pub(crate) fn scenarios(&self) -> Result<Vec<Scenario>> {
         if let Some(point) = self.point.scenario()? {
-            ensure!(self.only.iter().all(|one| one == "cost"), "--only names other points");
+            ensure!(self.only.iter().all(|one| !is_point(one)), "--only names other points");
             return Ok(vec![point]);
         }
         let all = plan::scenarios();
-        for name in self.only.iter().filter(|name| *name != "cost") {
+        for name in self.only.iter().filter(|name| is_point(name)) {
             let names: Vec<_> = all.iter().map(|one| one.name).collect();
-            ensure!(names.contains(&name.as_str()), "{name:?} is none of cost, {names:?}");
+            ensure!(names.contains(&name.as_str()), "{name:?} is none of cost, rings, {names:?}");
         }
         let asked = |one: &Scenario| {
             if self.only.is_empty() { one.quick || !self.quick } else { self.wants(one.name) }
@@ -225,6 +236,11 @@ impl Run {
         };
         Ok(all.into_iter().filter(asked).collect())
     }
+}
+
+/// Whether a part is a scenario.
+fn is_point(name: &str) -> bool {
+    !["cost", "rings"].contains(&name)
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn shown(words: impl Iterator<Item = String>) -> String {
     let mut words = words;
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--turnwire" | "--contenders" | "--out" => drop(words.next()),
+            "--turnwire" | "--contenders" | "--rings" | "--out" => drop(words.next()),
             _ if word.contains(' ') => shown.push(format!("'{word}'")),
             _ => shown.push(word),
         }

@@ -51,12 +51,29 @@ fn run(options: &Run) -> Result<()> {
         progress("the program's own cost");
         suite.keep_cost(cost(options)?)?;
     }
+    if let Some(program) = options.wanted_rings() {
+        progress("AF_XDP rings");
+        suite.keep_rings(rings(program))?;
+    }
     for scenario in &scenarios {
         suite.run(scenario)?;
     }
     println!("{}", suite.finish()?);
     progress(&format!("results: {}", options.out.display()));
     Ok(())
+}
+
+/// What the comparison of AF_XDP rings says, or why it says nothing.
+fn rings(program: &Path) -> Vec<String> {
+    let words = ["--rounds", "6", "--seconds", "0.5"];
+    let lines = |bytes: &[u8]| -> Vec<String> {
+        String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
+    };
+    match std::process::Command::new(program).args(words).output() {
+        Ok(output) if output.status.success() => lines(&output.stdout),
+        Ok(output) => [vec!["it failed:".to_owned()], lines(&output.stderr)].concat(),
+        Err(error) => vec![format!("it does not start: {error}")],
+    }
 }
 
 fn cost(options: &Run) -> Result<Cost> {

@@ -27,6 +27,12 @@ fn blocks(results: &Results) -> Vec<Block> {
         blocks.push(heading("The program's own cost"));
         blocks.push(table(tables::cost(cost)));
     }
+    if !results.rings.is_empty() {
+        blocks.push(heading("AF_XDP rings beside those of the crate xdp, on the same job"));
+        let head = "frames reflected in copy mode, interleaved rounds, the first dropped";
+        let lines = std::iter::once(head).chain(results.rings.iter().map(String::as_str));
+        blocks.push(table(lines.map(|line| vec![line.to_owned()]).collect()));
+    }
     blocks.push(heading("Subjects"));
     blocks.push(table(tables::subjects(results)));
     blocks.push(heading("Machine"));

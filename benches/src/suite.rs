@@ -83,6 +83,7 @@ impl Suite {
             machine: machine::look(),
             subjects: looked,
             cost: None,
+            rings: Vec::new(),
             scenarios: Vec::new(),
         };
         let (folder, watch) = (folder.to_owned(), Stopwatch::start());
@@ -95,6 +96,15 @@ impl Suite {
     /// The folder cannot be written.
     pub(crate) fn keep_cost(&mut self, cost: Cost) -> Result<()> {
         self.results.cost = Some(cost);
+        self.save()
+    }
+
+    /// Keeps what was said about AF_XDP rings.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn keep_rings(&mut self, lines: Vec<String>) -> Result<()> {
+        self.results.rings = lines;
         self.save()
     }
 
@@ -130,10 +140,10 @@ impl Suite {
             }
         }
         self.results.scenarios.push(record);
-        let rounds = if scenario.figures == Figures::All {
-            self.effort.rounds.0
-        } else {
-            self.effort.rounds.1
+        let rounds = match scenario.figures {
+            _ if self.watch.elapsed() > self.effort.limit => 1,
+            Figures::All => self.effort.rounds.0,
+            _ => self.effort.rounds.1,
         };
         let mut seeds = HashMap::new();
         for number in 0..=rounds {

@@ -69,6 +69,7 @@ fn results(entries: Vec<Entry>) -> Results {
             subject("pion", Some("no compiler")),
         ],
         cost: None,
+        rings: Vec::new(),
         scenarios: vec![Scenario {
             name: "base".to_owned(),
             title: "in words".to_owned(),

@@ -187,6 +187,8 @@ pub(crate) struct Effort {
     pub(crate) name: &'static str,
     /// Rounds that count, at the base point and elsewhere; one more comes first and is dropped.
     pub(crate) rounds: (usize, usize),
+    /// What begins later than this has one round that counts.
+    pub(crate) limit: Duration,
     /// Trials with all that the generator can, for each figure that they make.
     pub(crate) saturated: usize,
     /// How long each trial sends.
@@ -203,8 +205,9 @@ pub(crate) struct Effort {
 pub(crate) const FULL: Effort = Effort {
     name: "full",
     rounds: (3, 2),
-    saturated: 3,
-    trial: Duration::from_millis(400),
+    limit: Duration::from_secs(20 * 60),
+    saturated: 2,
+    trial: Duration::from_millis(250),
     steps: 4,
     resolution: 0.04,
     cost: (9, 200_000),
@@ -214,6 +217,7 @@ pub(crate) const FULL: Effort = Effort {
 pub(crate) const QUICK: Effort = Effort {
     name: "quick",
     rounds: (2, 2),
+    limit: Duration::from_secs(4 * 60),
     saturated: 1,
     trial: Duration::from_millis(200),
     steps: 3,

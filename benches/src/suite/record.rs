@@ -39,6 +39,9 @@ pub(crate) struct Results {
     pub(crate) subjects: Vec<Subject>,
     /// The program's own cost, if that part was run.
     pub(crate) cost: Option<Cost>,
+    /// What the comparison of AF_XDP rings with those of the crate `xdp` printed (benches/xsk).
+    #[serde(default)]
+    pub(crate) rings: Vec<String>,
     pub(crate) scenarios: Vec<Scenario>,
 }
 
