@@ -204,8 +204,8 @@ pub(crate) struct Effort {
 /// The whole suite.
 pub(crate) const FULL: Effort = Effort {
     name: "full",
-    rounds: (3, 2),
-    limit: Duration::from_secs(20 * 60),
+    rounds: (4, 3),
+    limit: Duration::from_secs(16 * 60),
     saturated: 2,
     trial: Duration::from_millis(250),
     steps: 4,
