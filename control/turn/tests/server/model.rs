@@ -241,6 +241,8 @@ impl Run {
                 let sent = self.lab.send(user.client, peer, b"data").map(|(relay, _)| relay);
                 self.model.arrive(user.client);
                 assert_eq!(sent, self.model.send(user.client, peer), "Send to {peer}");
+                let permitted = self.lab.wire.permitted_send(user.client, peer, self.lab.now);
+                assert!(permitted.is_none() || permitted == sent, "a tier sends otherwise");
             }
             15 => {
                 let number = 0x4000 + self.random.below(7) as u16;
@@ -331,6 +333,9 @@ impl Run {
             _ => 0,
         });
         assert_eq!(got, self.model.by_peer(relay, peer), "{peer} to {relay}");
+        if let Some(channel) = self.lab.wire.tier_by_peer(relay, peer, self.lab.now) {
+            assert_eq!(got, Some(channel), "a tier forwards {peer} to {relay} otherwise");
+        }
     }
 
     fn time(&mut self, secs_max: usize, late: bool) {

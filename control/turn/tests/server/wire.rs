@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use turn::{
-    ChannelRoute, Client, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
+    ChannelRoute, Client, Now, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
     Transport,
 };
 
@@ -58,6 +58,34 @@ impl Wire {
     /// The datagrams to clients since the last call; the other events are forgotten.
     pub(crate) fn take(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Where a tier that has only been told of ports and permits lets a Send indication leave from.
+    pub(crate) fn permitted_send(
+        &self,
+        client: Client,
+        peer: SocketAddr,
+        now: Now,
+    ) -> Option<SocketAddr> {
+        let mut ports = self.ports.iter().filter(|(_, of)| **of == client);
+        let (relay, _) = ports.find(|(relay, _)| relay.is_ipv4() == peer.is_ipv4())?;
+        let permit = self.permits.get(&(*relay, peer.ip()))?;
+        (now.monotonic < permit.expires).then_some(*relay)
+    }
+
+    /// How such a tier forwards a peer's datagram: by a channel, or 0 for a Data indication.
+    pub(crate) fn tier_by_peer(
+        &self,
+        relay: SocketAddr,
+        peer: SocketAddr,
+        now: Now,
+    ) -> Option<u16> {
+        let mut routes = self.routes.values().filter(|r| r.relay == relay && r.peer == peer);
+        if let Some(route) = routes.find(|route| now.monotonic < route.expires) {
+            return Some(route.channel.number());
+        }
+        let permit = self.permits.get(&(relay, peer.ip()))?;
+        (now.monotonic < permit.expires).then_some(0)
     }
 
     /// The route of a client's channel that has not expired by itself.
