@@ -82,6 +82,26 @@ fn odd_datagrams_are_relayed(lab: &Lab, tier: Tier) -> Result<()> {
     Ok(())
 }
 
+/// Indications that workers carried, and datagrams that the control thread did, each to peers and to
+/// clients.
+fn indications(relay: &RelayUnderTest) -> Result<[u64; 4]> {
+    if relay.tier() == Tier::Oracle {
+        return Ok([0; 4]);
+    }
+    let metrics = relay.metrics()?;
+    let of = |series: &str, labels: &[(&str, &str)]| metrics.sum(series, labels);
+    let by_workers = |way: &str| of("turnwire_socket_indications_total", &[("direction", way)]);
+    let by_control = |way: &str| {
+        of("turnwire_forwarded_packets_total", &[("tier", "control"), ("direction", way)])
+    };
+    Ok([
+        by_workers("to_peer"),
+        by_workers("to_client"),
+        by_control("to_peer"),
+        by_control("to_client"),
+    ])
+}
+
 fn by_sockets(relay: &RelayUnderTest, direction: Direction) -> Result<u64> {
     if relay.tier() == Tier::Oracle { Ok(0) } else { relay.forwarded_by("socket", direction) }
 }
@@ -124,6 +144,7 @@ fn indications_work_beside_channels(lab: &Lab, tier: Tier) -> Result<()> {
         let other = lab.udp(Host::Peer, (family.peer(), 0).into())?;
         other.connect(call.relayed)?;
         let other_address = other.local_addr()?;
+        let before = indications(&relay)?;
 
         other.send(b"without a channel")?;
         let received = call.client.receive(SOON)?;
@@ -133,6 +154,14 @@ fn indications_work_beside_channels(lab: &Lab, tier: Tier) -> Result<()> {
         call.client.send_indication(other_address, b"and back")?;
         let received = receive(&other, Deadline::after(SOON))?;
         ensure!(received.as_deref() == Some(b"and back"), "{family:?}: {received:?}");
+
+        if tier != Tier::Oracle {
+            wait::until("one each way counted for the workers", SOON, || {
+                let now = indications(&relay)?;
+                let one_more = [before[0] + 1, before[1] + 1, before[2], before[3]];
+                Ok((now == one_more).then_some(()))
+            })?;
+        }
 
         let stranger = lab.udp(Host::Peer, (family.far_peer(), 0).into())?;
         stranger.connect(call.relayed)?;
