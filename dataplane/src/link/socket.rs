@@ -22,6 +22,7 @@ mod name;
 mod plan;
 mod share;
 mod sys;
+mod ttl;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use share::separate_dtls;
@@ -29,6 +30,7 @@ pub use sys::monotonic;
 
 use super::{Link, Oddities, Offload, Unreachable};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SEGMENTS_MAX, SocketId, SocketKind};
+use bind::Defaults;
 use errors::Errors;
 use mio::{Events, Poll, Token};
 use plan::{Plan, Segments};
@@ -36,6 +38,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 use sys::{Receiver, Sender};
+use ttl::Ttl;
 use wire::Reason;
 
 /// The token of a worker's waker; every other token is a [`SocketId`].
@@ -60,6 +63,7 @@ struct Source {
     /// The kernel's count of drops when it was last seen.
     overflowed: u32,
     segments: Segments,
+    ttl: Ttl,
 }
 
 impl Source {
@@ -70,22 +74,40 @@ impl Source {
         Self::deaf(bound, offload).heard()
     }
 
-    /// One that another link receives from: how it receives is left as it is.
+    /// One that another link receives from: how it receives is left as it is, and what it sends by
+    /// itself.
     fn deaf(bound: Bound, offload: Offload) -> Self {
         let segments = Segments::new(offload.send);
         let (queued, erred, deaf, whole) = (false, false, true, false);
-        Self { bound, queued, erred, deaf, whole, overflowed: 0, segments }
+        Self { bound, queued, erred, deaf, whole, overflowed: 0, segments, ttl: Ttl::default() }
     }
 
     fn heard(mut self) -> Self {
         self.deaf = false;
+        self.ttl = Ttl::settable();
         self
+    }
+
+    /// Another worker's, to send by.
+    fn lent(bound: Bound, offload: Offload) -> Self {
+        let mut source = Self::deaf(bound, offload);
+        source.deaf = false;
+        source
     }
 
     /// On its way to whoever has it next.
     fn given_back(mut self) -> Bound {
         self.bound.set_overflowed(self.overflowed);
         self.bound
+    }
+
+    /// Before a datagram of this TTL is sent.
+    fn prefer_ttl(&mut self, wanted: u8) {
+        if let Some(ttl) = self.ttl.adopt(wanted)
+            && self.bound.set_ttl(Some(ttl)).is_err()
+        {
+            self.ttl.give_up();
+        }
     }
 
     /// Sends with DF set from now on, or without.
@@ -109,6 +131,7 @@ pub struct SocketLink {
     sender: Sender,
     plan: Plan,
     offload: Offload,
+    defaults: Defaults,
     errors: Errors,
     oddities: Oddities,
 }
@@ -134,6 +157,7 @@ impl SocketLink {
             sender: Sender::new(),
             plan: Plan::new(most),
             offload,
+            defaults: Defaults::read(),
             errors: Errors::new(),
             oddities: Oddities::default(),
         };
@@ -200,7 +224,7 @@ impl SocketLink {
 
     /// Sends the datagrams at `first..last` of the plan, all of one socket, as far as possible.
     fn send_group(&mut self, batch: &mut Batch, by: SocketId, first: usize, last: usize) {
-        let Self { listeners, ports, loans, sender, plan, errors, oddities, .. } = self;
+        let Self { listeners, ports, loans, sender, plan, errors, oddities, defaults, .. } = self;
         let Some(source) = find((listeners, ports, loans), by) else {
             settle(plan, batch, first..last, Outcome::Refused(Reason::PortClosed));
             return;
@@ -212,7 +236,12 @@ impl SocketLink {
             let front = messages[0];
             source.segments = segments;
             source.set_dont_fragment(whole);
-            let sent = sender.send(source.bound.descriptor(), batch, order, messages);
+            let marks = batch.departure(order[0] as usize).and_then(|departure| departure.marks);
+            if let Some(marks) = marks {
+                source.prefer_ttl(marks.ttl);
+            }
+            let known = (&source.ttl, *defaults);
+            let sent = sender.send(source.bound.descriptor(), batch, (order, messages), known);
             let error = match sent {
                 Ok(sent) => {
                     let end = at + messages[..sent].iter().map(|sent| sent.count).sum::<usize>();
@@ -286,6 +315,9 @@ impl Link for SocketLink {
         }
         // the link before set it as its own datagrams needed it
         source.bound.set_dont_fragment(source.whole);
+        if source.bound.set_ttl(None).is_ok() {
+            source.ttl = Ttl::settable();
+        }
         (source.deaf, source.overflowed) = (false, overflowed);
         // its edges went by
         self.queue(SocketId::port(slot));
@@ -297,8 +329,7 @@ impl Link for SocketLink {
             self.loans.resize_with(index + 1, || None);
         }
         // never received from: that is its owner's
-        let offload = Offload { receive: false, ..self.offload };
-        let old = self.loans[index].replace(Source::new(port, offload));
+        let old = self.loans[index].replace(Source::lent(port, self.offload));
         old.map(|source| source.bound)
     }
 

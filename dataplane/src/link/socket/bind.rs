@@ -72,11 +72,51 @@ impl Bound {
         let _ = discover(&self.socket, self.local, value);
     }
 
+    /// Sends with this TTL (or hop limit) whatever is not told another; without one, with the host's
+    /// default.
+    pub(super) fn set_ttl(&self, ttl: Option<u8>) -> io::Result<()> {
+        let (level, option) = per_family(
+            self.local,
+            (libc::IPPROTO_IP, libc::IP_TTL),
+            (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+        );
+        set_option(self.socket.as_fd(), level, option, ttl.map_or(-1, i32::from))
+    }
+
     /// Lets the kernel hand over datagrams of one sender and one size merged in one message
     /// (UDP_GRO, Linux 5.0). A kernel without it goes on with single datagrams.
     pub(super) fn set_merged(&self) {
         let _ = set_option(self.socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
     }
+}
+
+/// What a datagram is told that is to have the host's default TTL, where its socket has another.
+/// A hop limit that one interface or route has of its own is not among them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    v4: u8,
+    v6: u8,
+}
+
+impl Defaults {
+    /// Of the network namespace that this thread is in.
+    pub(super) fn read() -> Self {
+        let v4 = default(Domain::IPV4, libc::IPPROTO_IP, libc::IP_TTL);
+        let v6 = default(Domain::IPV6, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS);
+        Self { v4, v6 }
+    }
+
+    pub(super) fn of(self, v4: bool) -> u8 {
+        if v4 { self.v4 } else { self.v6 }
+    }
+}
+
+/// What a new socket says of its TTL; where there is none of this family, what kernels are born with.
+fn default(domain: Domain, level: i32, option: i32) -> u8 {
+    const BORN_WITH: u8 = 64;
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP));
+    let read = socket.and_then(|socket| sys::option(socket.as_fd(), level, option));
+    read.ok().and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(BORN_WITH)
 }
 
 /// Binds a listener. `shared`: one of several workers' sockets on this address (SO_REUSEPORT).

@@ -7,7 +7,6 @@
 //! ```
 
 use super::sys::Control;
-use crate::batch::Marks;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes kept for control messages: addresses, TTL, TOS, the drop counter and the size of merged
@@ -96,20 +95,27 @@ fn octet(data: &[u8]) -> u8 {
     }
 }
 
-/// Writes the control messages of what is to be sent; how many bytes they are. `segment`: the size
-/// of the datagrams that the kernel is to make of it; 0 to send it as it is.
-pub(super) fn departing(
-    control: &mut Control,
-    from: Option<IpAddr>,
-    marks: Option<Marks>,
-    v4: bool,
-    segment: u16,
-) -> usize {
+/// What a message that is to be sent is told beside its destination.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Source address.
+    pub(super) from: Option<IpAddr>,
+    /// TTL or hop limit.
+    pub(super) ttl: Option<u8>,
+    /// TOS or traffic class.
+    pub(super) tos: Option<u8>,
+    /// The size of the datagrams that the kernel is to make of it; 0 to send it as it is.
+    pub(super) segment: u16,
+}
+
+/// Writes the control messages of what is to be sent; how many bytes they are. For more than 36 the
+/// kernel allocates.
+pub(super) fn departing(control: &mut Control, manner: Manner, v4: bool) -> usize {
     let mut writer = Writer { control, used: 0 };
-    if segment != 0 {
-        writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+    if manner.segment != 0 {
+        writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, &manner.segment.to_ne_bytes());
     }
-    match from {
+    match manner.from {
         Some(IpAddr::V4(ip)) => {
             let mut info = [0; 12];
             // ipi_spec_dst chooses the source address
@@ -123,18 +129,16 @@ pub(super) fn departing(
         }
         None => {}
     }
-    if let Some(Marks { ttl, tos }) = marks {
-        let (ttl, class) = (i32::from(ttl).to_ne_bytes(), i32::from(tos).to_ne_bytes());
-        let (level, of_ttl, of_class) = if v4 {
-            (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
-        } else {
-            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
-        };
-        writer.push(level, of_ttl, &ttl);
-        // 0 is every socket's own, and for more than 36 bytes the kernel allocates
-        if tos != 0 {
-            writer.push(level, of_class, &class);
-        }
+    let (level, of_ttl, of_class) = if v4 {
+        (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
+    };
+    if let Some(ttl) = manner.ttl {
+        writer.push(level, of_ttl, &i32::from(ttl).to_ne_bytes());
+    }
+    if let Some(tos) = manner.tos {
+        writer.push(level, of_class, &i32::from(tos).to_ne_bytes());
     }
     writer.used
 }

@@ -13,8 +13,10 @@
 //! without any pointer.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg, recvmsg and setsockopt take pointers")]
 
-use super::cmsg::{self, CONTROL_MAX};
+use super::bind::Defaults;
+use super::cmsg::{self, CONTROL_MAX, Manner};
 use super::name::{self, NAME_MAX};
+use super::ttl::Ttl;
 use crate::batch::{BATCH_MAX, Batch, HEADROOM, Rooms};
 use std::io;
 use std::mem::size_of;
@@ -170,13 +172,13 @@ impl Sender {
 
     /// Sends the datagrams `order` of `batch` in `messages` without waiting. How many of the first
     /// messages the kernel took; the error, if it took not even the first. At most [`BATCH_MAX`] and
-    /// as many as have [`PIECES_MAX`] pieces are tried.
+    /// as many as have [`PIECES_MAX`] pieces are tried. `ttl` is what the socket sends by itself.
     pub(super) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         batch: &Batch,
-        order: &[u32],
-        messages: &[Outgoing],
+        (order, messages): (&[u32], &[Outgoing]),
+        (ttl, defaults): (&Ttl, Defaults),
     ) -> io::Result<usize> {
         let (mut vectors, mut at) = (0, 0);
         let mut count = 0;
@@ -203,10 +205,20 @@ impl Sender {
             }
             let name = name::encode(&mut self.arrays.names[count], &departure.to);
             let control = &mut self.arrays.controls[count];
-            let (from, marks, v4) = (departure.from, departure.marks, departure.to.is_ipv4());
-            let control = cmsg::departing(control, from, marks, v4, message.segment);
+            let (marks, v4) = (departure.marks, departure.to.is_ipv4());
+            let manner = Manner {
+                from: departure.from,
+                ttl: ttl.told(marks.map(|marks| marks.ttl), defaults.of(v4)),
+                // 0 is every socket's own
+                tos: marks.map(|marks| marks.tos).filter(|&tos| tos != 0),
+                segment: message.segment,
+            };
+            let control = cmsg::departing(control, manner, v4);
             self.arrays.point(count, start..vectors, name, control);
             (count, at) = (count + 1, at + message.count);
+        }
+        if count == 1 {
+            return self.send_one(socket);
         }
         // SAFETY: the first `count` headers point at their own names, vectors and control buffers,
         // which live as long as `self`, with their true sizes; the vectors point into `batch`,
@@ -220,6 +232,33 @@ impl Sender {
             )
         };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+impl Sender {
+    /// Sends the first message: over many sockets each has but one, and what the kernel has to
+    /// copy and check of a header is a good part of it.
+    fn send_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let header = &self.arrays.headers[0].msg_hdr;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = if header.msg_controllen == 0 && header.msg_iovlen == 1 {
+            let vector = self.arrays.vectors[0];
+            // SAFETY: vector and name of the first header, see above; sending only reads.
+            unsafe {
+                libc::sendto(
+                    socket.as_raw_fd(),
+                    vector.iov_base,
+                    vector.iov_len,
+                    flags,
+                    header.msg_name.cast(),
+                    header.msg_namelen,
+                )
+            }
+        } else {
+            // SAFETY: the first header points at its own name, vectors and control buffer, see above.
+            unsafe { libc::sendmsg(socket.as_raw_fd(), header, flags) }
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(1) }
     }
 }
 
@@ -269,6 +308,17 @@ pub(super) fn set_option(
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads a socket option that is an `int`.
+pub(super) fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<i32> {
+    let (mut value, mut size) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: `value` is an int and `size` says so; the kernel writes no more than that.
+    let done = unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut size)
+    };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// CLOCK_MONOTONIC: the time that routes expire by.

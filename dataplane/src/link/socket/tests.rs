@@ -1,7 +1,7 @@
-//! What a kernel does that refuses.
+//! What a kernel does that refuses, and what is told with a datagram or is the socket's own.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use super::sys::set_option;
+use super::sys::{option, set_option};
 use super::*;
 use crate::batch::{Departure, Marks};
 use std::net::{SocketAddr, UdpSocket};
@@ -43,4 +43,146 @@ fn what_the_kernel_refuses_to_cut_is_sent_one_by_one_and_not_tried_again_at_once
         let Oddities { messages_sent, segmentation_refused, .. } = link.oddities();
         assert_eq!((messages_sent, segmentation_refused), (20 * round, 1));
     }
+}
+
+/// Sends a datagram of each TTL to `to` by the socket `by`, in one batch; without one with the host's
+/// default.
+fn send(link: &mut SocketLink, by: SocketId, to: SocketAddr, ttls: &[Option<u8>]) {
+    let mut batch = Batch::new(64, 100);
+    for (index, ttl) in ttls.iter().enumerate() {
+        let arrival = Arrival { remote: to, local: to, ttl: 0, tos: 0, truncated: false };
+        assert!(batch.push(&[index as u8; 20], arrival));
+        let marks = ttl.map(|ttl| Marks { ttl, tos: 0 });
+        batch.depart(index, Departure { by, to, from: None, marks, dont_fragment: false });
+    }
+    link.send(&mut batch);
+    (0..ttls.len()).for_each(|index| assert_eq!(batch.outcome(index), Outcome::Sent));
+}
+
+/// The TTLs of the next `count` datagrams that arrive; the order in which they were sent is checked
+/// by their contents, which begin anew at 0 with each batch.
+fn arrived(link: &mut SocketLink, count: usize) -> Vec<u8> {
+    let (mut ttls, mut last) = (Vec::new(), None);
+    let mut batch = Batch::new(64, 100);
+    for _ in 0..1000 {
+        if ttls.len() == count {
+            break;
+        }
+        link.wait(Some(Duration::from_millis(10))).unwrap();
+        batch.clear();
+        while link.receive(&mut batch).is_some() {}
+        for index in 0..batch.len() {
+            let number = batch.payload(index)[0];
+            assert!(number == 0 || last == Some(number - 1), "{last:?}, then {number}");
+            last = Some(number);
+            ttls.push(batch.arrival(index).ttl);
+        }
+    }
+    assert_eq!(ttls.len(), count);
+    ttls
+}
+
+/// A link with one listener at `ip`, and where it listens.
+fn listening(ip: &str) -> (SocketLink, SocketAddr) {
+    let poll = Poll::new().unwrap();
+    let listener = bind_listener(SocketAddr::new(ip.parse().unwrap(), 0), false, SIZES).unwrap();
+    let local = listener.local();
+    register(poll.registry(), &listener, SocketId::listener(0)).unwrap();
+    (SocketLink::new(poll, vec![listener]), local)
+}
+
+fn host_default(ip: &str) -> u8 {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    let (level, name) = match ip {
+        "::1" => (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+        _ => (libc::IPPROTO_IP, libc::IP_TTL),
+    };
+    option(std::os::fd::AsFd::as_fd(&socket), level, name).unwrap() as u8
+}
+
+#[test]
+fn every_datagram_has_its_ttl_whether_it_is_told_or_the_sockets_own() {
+    for ip in ["127.0.0.1", "::1"] {
+        let default = host_default(ip);
+        let ((mut sender, _), (mut receiver, to)) = (listening(ip), listening(ip));
+        // given datagrams alone and many together, of usual and rare TTLs, and of none
+        let usual = vec![Some(63); 30];
+        let mixed: Vec<_> =
+            (0..60).map(|at| [Some(63), None, Some(9), Some(255)][at % 4]).collect();
+        let other = vec![Some(127); 40];
+        let mut batches: Vec<&[Option<u8>]> = vec![&usual, &mixed, &other, &mixed];
+        for _ in 0..40 {
+            batches.extend([&usual[..1], &other[..1], &other[..1], &mixed[1..2]]);
+        }
+        for ttls in batches {
+            // when
+            send(&mut sender, SocketId::listener(0), to, ttls);
+            // then
+            let expected: Vec<_> = ttls.iter().map(|ttl| ttl.unwrap_or(default)).collect();
+            assert_eq!(arrived(&mut receiver, ttls.len()), expected, "{ip}");
+        }
+    }
+}
+
+#[test]
+fn two_links_that_send_by_one_socket_do_not_disturb_each_others_ttls() {
+    for ip in ["127.0.0.1", "::1"] {
+        // given a relay port of one link, lent to another
+        let default = host_default(ip);
+        let (mut receiver, to) = listening(ip);
+        let (mut owner, mut borrower) = (listening(ip).0, listening(ip).0);
+        let port = bind_relay(SocketAddr::new(ip.parse().unwrap(), 0), SIZES).unwrap();
+        let (number, local) = (port.number(), port.local());
+        let lent = duplicate(number, local).unwrap();
+        let moved = duplicate(number, local).unwrap();
+        assert!(owner.open(0, port).is_none() && borrower.lend(0, lent).is_none());
+        let (mine, loan) = (SocketId::port(0), SocketId::loan(0));
+        // when they take turns
+        for ttls in [[Some(63), Some(127)], [Some(127), Some(63)], [None, Some(9)], [Some(5), None]]
+        {
+            for _ in 0..20 {
+                send(&mut owner, mine, to, &ttls[..1]);
+                send(&mut borrower, loan, to, &ttls[1..]);
+                // then each has its own
+                let expected = ttls.map(|ttl| ttl.unwrap_or(default));
+                assert_eq!(arrived(&mut receiver, 2), expected, "{ip}");
+            }
+        }
+        // and one that takes it over begins with the host's default
+        assert!(borrower.take_over(0, moved).is_none());
+        send(&mut borrower, mine, to, &[None, Some(63), None]);
+        assert_eq!(arrived(&mut receiver, 3), [default, 63, default], "{ip}");
+        assert!(owner.close(0).is_some());
+        borrower.hear(0, 0);
+        send(&mut borrower, mine, to, &[None]);
+        send(&mut borrower, mine, to, &[Some(63), None]);
+        assert_eq!(arrived(&mut receiver, 3), [default, 63, default], "{ip}");
+    }
+}
+
+#[test]
+fn a_datagram_in_two_pieces_leaves_alone_as_one() {
+    let ((mut sender, _), (mut receiver, to)) = (listening("127.0.0.1"), listening("127.0.0.1"));
+    // given a header that is kept beside its payload
+    let mut batch = Batch::new(1, 100);
+    let arrival = Arrival { remote: to, local: to, ttl: 0, tos: 0, truncated: false };
+    assert!(batch.push(b"data", arrival));
+    while batch.pieces(0)[0].is_empty() {
+        assert!(batch.prepend(0, b"head"));
+    }
+    let sent = batch.pieces(0).concat();
+    let (by, marks) = (SocketId::listener(0), Some(Marks { ttl: 9, tos: 0 }));
+    batch.depart(0, Departure { by, to, from: None, marks, dont_fragment: false });
+    // when
+    sender.send(&mut batch);
+    // then
+    assert_eq!(batch.outcome(0), Outcome::Sent);
+    let mut got = Batch::new(1, 1000);
+    for _ in 0..1000 {
+        receiver.wait(Some(Duration::from_millis(10))).unwrap();
+        if receiver.receive(&mut got).is_some() && !got.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((got.payload(0), got.arrival(0).ttl), (&sent[..], 9));
 }
