@@ -146,6 +146,9 @@ pub struct Tuning {
     pub offload: Offload,
     /// Whether workers forward Send and Data indications; else all go by the control thread.
     pub indications: bool,
+    /// How long a worker that would sleep polls its devices first (SO_BUSY_POLL), in whole
+    /// microseconds; zero for not at all.
+    pub busy_poll: Duration,
 }
 
 impl Default for Tuning {
@@ -163,6 +166,7 @@ impl Default for Tuning {
             datagram_max: crate::batch::DATAGRAM_MAX,
             offload: Offload { receive: true, send: true },
             indications: true,
+            busy_poll: Duration::ZERO,
         }
     }
 }

@@ -5,7 +5,7 @@ mod moving;
 mod start;
 
 use crate::config::{Config, OpenPortError, StartError, Tuning};
-use crate::link::socket::{Bound, BufferSizes, bind_relay, register};
+use crate::link::socket::{Bound, BufferSizes, BusyPolling, bind_relay, register};
 use crate::mailbox::{
     Bell, COMMANDS_MAX, Command, ControlEnd, ELSEWHERE, Letter, LetterKind, SessionCommand,
 };
@@ -53,6 +53,8 @@ pub struct WorkerInfo {
     pub pinned: bool,
     /// The smallest buffers that the kernel granted one of its UDP listeners; 0 for a session thread.
     pub listener_buffers: BufferSizes,
+    /// Whether it polls its devices before it sleeps; session threads never do.
+    pub busy_polling: BusyPolling,
 }
 
 /// Where session threads listen, as bound, each list in the order of configuration.
@@ -139,6 +141,10 @@ impl Dataplane {
         let port = bind_relay(relay, self.tuning.relay).map_err(OpenPortError::of)?;
         let socket = crate::batch::SocketId::port(id.slot());
         register(&handle.registry, &port, socket).map_err(OpenPortError::of)?;
+        if handle.info.busy_polling.is_on() {
+            // granted to the worker's listeners; a port without it is only told of later
+            let _ = port.set_busy_poll(self.tuning.busy_poll);
+        }
         let local = port.local();
         self.slots.take(id, local, port.number());
         handle.mail.command(Command::Open { id, local, port });

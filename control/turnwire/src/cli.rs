@@ -167,6 +167,10 @@ pub struct ServeArgs {
     /// Cores with a worker each [default: all that this process may use]
     #[arg(long, value_name = "LIST")]
     pub cores: Vec<String>,
+    /// Microseconds that a worker without work polls its network devices before it sleeps: less
+    /// latency for more CPU time; some kernels ask for CAP_NET_ADMIN [default: 0]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub busy_poll: Option<String>,
     /// Allocations at once [default: 65536]
     #[arg(long, value_name = "N")]
     pub max_allocations: Option<String>,
@@ -209,7 +213,7 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 44] = [
+        let given: [(&str, Vec<String>); 45] = [
             ("listen", self.listen.clone()),
             ("no-tcp", one(&self.no_tcp)),
             ("cert", one(&self.cert)),
@@ -242,6 +246,7 @@ impl ServeArgs {
             ("xdp", self.xdp.clone()),
             ("xdp-mode", one(&self.xdp_mode)),
             ("cores", self.cores.clone()),
+            ("busy-poll", one(&self.busy_poll)),
             ("max-allocations", one(&self.max_allocations)),
             ("max-channels", one(&self.max_channels)),
             ("user-quota", one(&self.user_quota)),

@@ -28,6 +28,8 @@ pub mod transports;
 /// Lifetimes that allocations can have by default. A client refreshes a minute before the end, so
 /// less than that would lose calls; the longest is RFC 8656's.
 const LIFETIMES_SECS: RangeInclusive<usize> = 30..=3600;
+/// More than 10 ms would be a busy core and nothing gained.
+const BUSY_POLL_MICROS: RangeInclusive<usize> = 0..=10_000;
 const LIFETIME_DEFAULT_SECS: u64 = 600;
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
@@ -89,6 +91,8 @@ pub struct Config {
     pub xdp_mode: Given<XdpMode>,
     /// One pinned worker for each. Empty: every core this process may use.
     pub cores: Vec<Given<usize>>,
+    /// How long a worker polls its devices before it sleeps; zero for not at all.
+    pub busy_poll: Duration,
     /// Allocations at once, in all.
     pub max_allocations: Given<usize>,
     /// Channels at once, in all.
@@ -177,6 +181,10 @@ impl Reader<'_> {
                     given.value.into_iter().map(each)
                 })
                 .collect(),
+            busy_poll: Duration::from_micros(
+                self.one("busy-poll", |text| parse::number(text, &BUSY_POLL_MICROS))
+                    .map_or(0, |given| given.value as u64),
+            ),
             max_allocations: self
                 .one("max-allocations", allocations)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-allocations")),

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use dataplane::{Dataplane, Sessions};
+use dataplane::link::socket::BusyPolling;
+use dataplane::{Dataplane, Sessions, Tuning};
 use mio::Waker;
 
 use crate::admin::{self, metrics::About};
@@ -48,13 +49,16 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let sleep = Sleep::new().context("the control thread cannot sleep")?;
     let waker = sleep.waker();
     let guest = guest(&mut plan)?;
-    let plane = Dataplane::start(plane_config(&plan, descriptors), Arc::clone(&waker))?;
+    let tuning = Tuning { busy_poll: plan.config.busy_poll, ..Tuning::default() };
+    let plane =
+        Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, Arc::clone(&waker))?;
     let listen = Listening::of(&plane);
     let tier =
         tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);
+    tell_busy_polling(&plan, &plane);
     tell(&plan, &listen, admin, &tier);
     if let Some(guest) = &guest {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
@@ -176,6 +180,39 @@ fn tell_workers(plane: &Dataplane) {
     }
 }
 
+/// Logs what became of `--busy-poll`; all workers are told the same.
+fn tell_busy_polling(plan: &Plan, plane: &Dataplane) {
+    let micros = plan.config.busy_poll.as_micros();
+    let became = plane.workers().next().map_or(BusyPolling::Off, |worker| worker.busy_polling);
+    if became == BusyPolling::On {
+        tracing::info!(micros, "busy polling");
+    }
+    if let Some(note) = busy_polling_note(became) {
+        tracing::warn!(micros, "{note}");
+    }
+}
+
+/// What the operator should know of it.
+fn busy_polling_note(became: BusyPolling) -> Option<String> {
+    match became {
+        BusyPolling::Off | BusyPolling::On => None,
+        BusyPolling::SocketsAlone => Some(
+            "this kernel (before Linux 6.9) busy polls while a worker waits only where \
+             net.core.busy_poll is set"
+                .to_owned(),
+        ),
+        BusyPolling::Refused(libc::EPERM) => Some(
+            "no busy polling: this kernel asks for CAP_NET_ADMIN, which the process lacks; grant \
+             it with setcap or AmbientCapabilities, or leave busy-poll out"
+                .to_owned(),
+        ),
+        BusyPolling::Refused(number) => {
+            let why = std::io::Error::from_raw_os_error(number);
+            Some(format!("no busy polling: the kernel refused it: {why}"))
+        }
+    }
+}
+
 /// Logs what the relay does now.
 fn tell(plan: &Plan, listen: &Listening, admin: Option<SocketAddr>, tier: &Tier) {
     for note in &plan.notes {
@@ -198,5 +235,26 @@ fn tell(plan: &Plan, listen: &Listening, admin: Option<SocketAddr>, tier: &Tier)
         tracing::warn!(tier = tier_name, why, "serving, without the fast path that was asked for");
     } else {
         tracing::info!(tier = tier_name, why, "serving");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_polling_that_is_refused_is_told_with_what_would_help() {
+        let cases = [
+            (BusyPolling::Off, None),
+            (BusyPolling::On, None),
+            (BusyPolling::SocketsAlone, Some("net.core.busy_poll")),
+            (BusyPolling::Refused(libc::EPERM), Some("CAP_NET_ADMIN")),
+            (BusyPolling::Refused(libc::ENOPROTOOPT), Some("Protocol not available")),
+        ];
+        for (became, words) in cases {
+            let note = busy_polling_note(became);
+            assert_eq!(note.is_some(), words.is_some(), "{became:?}");
+            assert!(note.unwrap_or_default().contains(words.unwrap_or("")), "{became:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@
 //! whoever that call is for. Such a call is made once more, after the error queue was drained.
 
 mod bind;
+mod busy;
 mod cmsg;
 mod errors;
 mod name;
@@ -25,6 +26,7 @@ mod sys;
 mod ttl;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
+pub use busy::{BusyPolling, busy_poll};
 pub use share::separate_dtls;
 pub use sys::monotonic;
 

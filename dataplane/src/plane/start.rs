@@ -5,7 +5,8 @@ use super::{Dataplane, Handle, WorkerInfo};
 use crate::batch::{Batch, DATAGRAM_MAX, SocketId};
 use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
-    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
+    Bound, BufferSizes, BusyPolling, SocketLink, WAKE, bind_listener, busy_poll, monotonic,
+    register,
 };
 use crate::mailbox::{Bell, WorkerEnd, mailbox};
 use crate::session::SessionCounters;
@@ -140,6 +141,7 @@ fn start_worker(
             send: least.send.min(granted.send),
         },
     );
+    let busy_polling = busy_poll(&poll, &listeners, plane.tuning.busy_poll);
     let (mail, worker_mail) = mailbox(ring_size, bell, Arc::clone(&plane.control));
     let counters = Arc::new(Counters::default());
     let parts = Parts {
@@ -155,7 +157,7 @@ fn start_worker(
         stop: Arc::clone(&plane.stop),
     };
     let (thread, pinned) = spawn(format!("turnwire-w{index}"), core, move || parts.work())?;
-    let info = WorkerInfo { core, pinned, listener_buffers };
+    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling };
     Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), read: 0, info })
 }
 
@@ -186,7 +188,8 @@ fn start_session(
     };
     let (thread, pinned) = spawn(format!("turnwire-s{index}"), core, move || parts.work())?;
     let listener_buffers = BufferSizes { receive: 0, send: 0 };
-    let info = WorkerInfo { core, pinned, listener_buffers };
+    let busy_polling = BusyPolling::Off;
+    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling };
     Ok(Handle {
         mail,
         registry,

@@ -116,6 +116,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     ("xdp = \"a/b\"", "1: xdp: \"a/b\" is not an interface's name, such as eth0"),
     ("xdp = \"eth0,eth0\"", "1: xdp: eth0 is given twice"),
+    ("busy-poll = 10001", "1: busy-poll: \"10001\" is not a whole number from 0 to 10000"),
     ("xdp-mode = \"fast\"", "1: xdp-mode: \"fast\" is none of auto, native, generic and off"),
     (
         "xdp-mode = \"native\"",
@@ -241,6 +242,7 @@ fn nothing_at_all_gives_the_embedded_default() {
     assert_eq!(listen, ["0.0.0.0:3478", "[::]:3478"]);
     assert_eq!(config.relay_ports.value, 49152..=65535);
     assert_eq!(config.peer_policy, Profile::Public);
+    assert!(config.busy_poll.is_zero());
     assert_eq!((config.max_allocations.value, config.max_channels.value), (65_536, 65_536));
     assert_eq!(
         config.admin.map(|given| given.value.to_string()).as_deref(),
@@ -281,6 +283,7 @@ alternate-server = "192.0.2.9:3478"
 alternate-domain = "turn2.example.org"
 redirect = false
 software = "a relay"
+busy-poll = 50
 max-connections = 1000
 handshake-timeout = 5
 idle-timeout = 50
@@ -300,6 +303,7 @@ log-format = "json"
     assert_eq!(config.allocation_lifetime.as_secs(), 120);
     assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
     assert!(config.admin.is_none());
+    assert_eq!(config.busy_poll.as_micros(), 50);
     assert_eq!(config.log_format, LogFormat::Json);
     let third_party = config.credentials.third_party().expect("a third party");
     assert_eq!(third_party.server_name(), "turn.example.org");

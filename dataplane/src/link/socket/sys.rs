@@ -321,6 +321,28 @@ pub(super) fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Res
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets an epoll instance poll devices for so many microseconds before it sleeps, and be preferred to
+/// their interrupts where the host defers those (`napi_defer_hard_irqs`, `gro_flush_timeout`).
+pub(super) fn poll_busily(epoll: RawFd, micros: u32) -> io::Result<()> {
+    /// `struct epoll_params` of linux/eventpoll.h.
+    #[repr(C)]
+    struct Params {
+        busy_poll_usecs: u32,
+        busy_poll_budget: u16,
+        prefer_busy_poll: u8,
+        zero: u8,
+    }
+    /// `_IOW(0x8A, 0x01, struct epoll_params)`.
+    const EPIOCSPARAMS: u64 = 0x4008_8A01;
+    /// As many as a device's queue gives at a time anyway (NAPI_POLL_WEIGHT); more takes a privilege.
+    const BUDGET: u16 = 64;
+    let params =
+        Params { busy_poll_usecs: micros, busy_poll_budget: BUDGET, prefer_busy_poll: 1, zero: 0 };
+    // SAFETY: the kernel reads one such structure, which is ours, or knows no such request.
+    let done = unsafe { libc::ioctl(epoll, EPIOCSPARAMS as _, &raw const params) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// CLOCK_MONOTONIC: the time that routes expire by.
 pub fn monotonic() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
