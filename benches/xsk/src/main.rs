@@ -21,7 +21,7 @@ use aya::maps::{MapData, XskMap};
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 use clap::Parser;
-use traffic::{Flow, Leg, Offer, Path, Place, Scheme, Traffic, sys};
+use traffic::{Flow, Leg, Offer, Path, Place, Scheme, Traffic, Wrapper, sys};
 
 use cable::{Cable, FAR, MACS, NEAR};
 
@@ -143,13 +143,20 @@ fn round(cable: &Cable, rings: Rings, cli: &Cli) -> Result<Round> {
 
 fn generator(cable: &Cable, payload: u16) -> Result<Traffic> {
     let [src, dst] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().expect("an address"));
-    let path = Path { interface: cable.index[NEAR], own: MACS[NEAR], next: MACS[FAR], src, dst };
+    let path = Path {
+        interface: cable.index[NEAR],
+        own: MACS[NEAR],
+        next: MACS[FAR],
+        src,
+        dst,
+        peer: None,
+    };
     let payloads = vec![payload];
     let scheme = Scheme { paths: vec![path], flows: 1, payloads, tracked: false, arms: [0; 2] };
     let mut traffic = Traffic::open(&scheme)?;
     traffic.attach_sink(&[cable.index[NEAR]])?;
-    let out = Leg { src: 20_000, dst: 30_000, channel: None };
-    let arrive = Leg { src: 30_000, dst: 20_000, channel: None };
+    let out = Leg { src: 20_000, dst: 30_000, wrapper: Wrapper::None };
+    let arrive = Leg { src: 30_000, dst: 20_000, wrapper: Wrapper::None };
     traffic.set_flow(0, &Flow { path: 0, out, arrive, to_client: false });
     Ok(traffic)
 }
