@@ -22,6 +22,7 @@ mod counters;
 mod desk;
 mod doors;
 mod ending;
+mod fed;
 pub mod framing;
 mod identity;
 mod incoming;
@@ -42,6 +43,7 @@ mod wheel;
 pub(crate) use counters::SessionCounters;
 pub use counters::SessionSnapshot;
 pub use ending::Ending;
+pub use fed::Fed;
 pub use identity::{Identity, IdentityError};
 
 use crate::batch::Batch;

@@ -141,6 +141,55 @@ fn negative_tests_of_uclient_end_as_against_the_oracle() {
     assert!(ours.is_empty() || ours == [Some(400), Some(403)], "{ours:?}");
 }
 
+/// uclient -R overwrites up to nine bytes of one message in ten. Where a request is broken so that a
+/// server must not answer, it waits for ever, whatever the server: what counts is that others are
+/// served meanwhile, and afterwards.
+#[test]
+fn broken_messages_of_uclient_keep_nobody_else_from_being_served() {
+    std::thread::scope(|scope| {
+        for tier in [Tier::Sockets, Tier::Oracle] {
+            scope.spawn(move || {
+                in_lab(Topology::TwoArmed, |lab| {
+                    beside_broken_ones(lab, tier).with_context(|| format!("{tier:?}"))
+                });
+            });
+        }
+    });
+}
+
+fn beside_broken_ones(lab: &Lab, tier: Tier) -> Result<()> {
+    let _relay = RelayUnderTest::launch(lab, &extended(tier))?;
+    let peer = SocketAddr::new(Family::V4.peer(), PEER_PORT);
+    let _echo = echo(lab, peer)?;
+    let (listener, peer_port) = (Family::V4.listener(), PEER_PORT.to_string());
+    let (server, port) = (listener.ip().to_string(), listener.port().to_string());
+    let address = peer.ip().to_string();
+    let ways: [&[&str]; 6] = [&[], &["-s"], &["-t"], &["-t", "-s"], &["-y"], &["-t", "-y"]];
+    let mut broken = Vec::new();
+    for (number, way) in ways.into_iter().enumerate() {
+        let mut words = vec!["timeout", "4", "turnutils_uclient", "-R", "-c", "-X", "-u", USER];
+        words.extend(["-w", PASSWORD, "-p", &port, "-n", "50", "-m", "4", "-z", "5"]);
+        words.extend(["-e", &address, "-r", &peer_port]);
+        words.extend(way.iter().chain([&server.as_str()]));
+        broken.push(lab.start(Host::Client, &format!("broken-{number}"), &words)?);
+    }
+    let served = || -> Result<()> {
+        let mut client = uclient_with(lab, Family::V4, &["-c", "-X"], peer.ip())?;
+        let status = client.wait(LIMIT)?;
+        ensure!(status.success(), "uclient: {status}\n{}", client.last_words());
+        let report = Report::parse(&client.output()).with_context(|| client.last_words())?;
+        let all = Report { sent: MESSAGES * CLIENTS, received: MESSAGES * CLIENTS, lost: 0 };
+        ensure!(report == all, "{report:?}\n{}", client.last_words());
+        Ok(())
+    };
+    served().context("beside them")?;
+    for process in &mut broken {
+        // with a report, with an error, or by the time limit
+        process.wait(LIMIT)?;
+    }
+    served().context("after them")
+}
+
 #[test]
 fn over_tls_the_relay_forwards_all_that_uclient_sends() {
     // It loses some of what comes back, whatever the server: it reads one record where several wait.

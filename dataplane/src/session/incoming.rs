@@ -165,7 +165,7 @@ fn decrypt(
 }
 
 /// Cuts plaintext into messages. What is no whole message yet, or has to wait, is kept.
-fn feed(
+pub(crate) fn feed(
     core: &mut Core,
     flow: &mut Flow,
     bytes: &[u8],

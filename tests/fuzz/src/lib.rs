@@ -14,6 +14,7 @@
 mod attributes;
 mod channel_data;
 mod config;
+mod fed;
 mod frame;
 mod indication;
 mod input;
@@ -103,6 +104,14 @@ pub const TARGETS: &[Target] = &[
         seeds: indication::seeds,
         size_max: 300,
         everyday: 20_000,
+    },
+    Target {
+        name: "fed",
+        shows: "the relay tells the messages of a stream wherever it is cut, and while it has to wait",
+        run: fed::run,
+        seeds: fed::seeds,
+        size_max: 2000,
+        everyday: 1_000,
     },
     Target {
         name: "stream",

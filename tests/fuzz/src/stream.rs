@@ -43,11 +43,11 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 /// One byte up to 128, or some kilobytes.
-fn piece_size(size: u8) -> usize {
+pub(crate) fn piece_size(size: u8) -> usize {
     if size < 128 { 1 + usize::from(size) } else { 256 * (usize::from(size) - 127) }
 }
 
-fn stream(input: &mut Input<'_>) -> Vec<u8> {
+pub(crate) fn stream(input: &mut Input<'_>) -> Vec<u8> {
     let mut stream = Vec::new();
     while !input.is_empty() && stream.len() < STREAM_MAX {
         let kind = input.below(3);
@@ -118,17 +118,17 @@ impl Receiver {
 }
 
 /// What a stream holds.
-struct Expected {
+pub(crate) struct Expected {
     /// Where each message begins, and what it is.
-    messages: Vec<(usize, Cut)>,
+    pub(crate) messages: Vec<(usize, Cut)>,
     /// Where the bytes of a splice begin.
     raw: Option<usize>,
     /// How many bytes are enough for a refusal, and for what.
-    refused: Vec<(usize, Ending)>,
+    pub(crate) refused: Vec<(usize, Ending)>,
 }
 
 /// A stream by arithmetic alone (RFC 8489 section 6.2.2, RFC 8656 section 12.5).
-fn plain(stream: &[u8], spliced: bool) -> Expected {
+pub(crate) fn plain(stream: &[u8], spliced: bool) -> Expected {
     let mut expected = Expected { messages: Vec::new(), raw: None, refused: Vec::new() };
     let (mut at, mut opened) = (0, false);
     while at < stream.len() {

@@ -86,6 +86,7 @@ tests! {
     host_and_server_agree_whatever_is_signed = "signed",
     channel_data_is_one_thing_to_all = "channel-data",
     indications_mean_to_a_worker_what_they_mean_to_the_server = "indication",
+    streams_are_told_as_they_are_while_the_relay_waits = "fed",
     streams_give_their_messages_wherever_they_are_cut = "stream",
     proxy_headers_are_read_wherever_they_are_cut = "proxy",
     access_tokens_open_what_they_say_or_nothing = "token",
