@@ -55,11 +55,16 @@ pub enum SocketKind {
     Port(u32),
     /// Another worker's relay port, lent to this one for sending.
     Loan(u32),
+    /// A relay port, whichever worker has its socket: what came by AF_XDP.
+    Relayed,
 }
 
 impl SocketId {
     const LISTENER: u32 = 1 << 31;
     const LOAN: u32 = 1 << 30;
+
+    /// See [`SocketKind::Relayed`].
+    pub const RELAYED: Self = Self(u32::MAX);
 
     /// The listener with index `index`, in the order of configuration.
     pub fn listener(index: usize) -> Self {
@@ -89,7 +94,9 @@ impl SocketId {
 
     /// Which it is.
     pub fn kind(self) -> SocketKind {
-        if self.0 & Self::LISTENER != 0 {
+        if self == Self::RELAYED {
+            SocketKind::Relayed
+        } else if self.0 & Self::LISTENER != 0 {
             SocketKind::Listener((self.0 & !Self::LISTENER) as usize)
         } else if self.0 & Self::LOAN != 0 {
             SocketKind::Loan(self.0 & !Self::LOAN)

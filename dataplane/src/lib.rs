@@ -20,6 +20,7 @@
 
 pub mod batch;
 mod config;
+pub mod frames;
 pub mod kernel;
 pub mod link;
 mod mailbox;

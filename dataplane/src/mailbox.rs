@@ -19,6 +19,7 @@ mod letter;
 pub(crate) use bell::Bell;
 pub(crate) use letter::{ELSEWHERE, Letter, LetterKind, LetterReader, LetterWriter, letters};
 
+use crate::frames::Frames;
 use crate::route::{Client, PortId, Route};
 use crate::session::Identity;
 use crate::stats::{PathCounters, RingFill};
@@ -44,6 +45,10 @@ pub(crate) enum Command<P> {
     Lend { id: PortId, local: SocketAddr, port: P },
     /// Give back what was lent.
     Recall { id: PortId, local: SocketAddr },
+    /// Serve these AF_XDP queues; there are none yet. For a worker only.
+    Frames(Box<Frames>),
+    /// Give them back, if there are any. For a worker only.
+    AskFrames,
     /// For a session thread only.
     Session(Box<SessionCommand>),
 }

@@ -1,5 +1,6 @@
 //! The data plane as the control thread holds it.
 
+mod frames;
 mod lend;
 mod moving;
 mod start;
@@ -396,6 +397,10 @@ impl Dataplane {
                     }
                     LetterKind::Gone => {
                         return on_event(Event::Gone { worker, transport, local, remote });
+                    }
+                    LetterKind::Peer if slot == ELSEWHERE => {
+                        let (port, relay, peer) = (PortId::NOBODY, local, remote);
+                        return on_event(Event::Peer { port, relay, peer, bytes });
                     }
                     LetterKind::Peer | LetterKind::Unreachable => {}
                 }

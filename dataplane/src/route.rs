@@ -16,7 +16,7 @@ pub struct PortId {
 
 impl PortId {
     /// No port's.
-    pub(crate) const NOBODY: Self = Self { worker: u16::MAX, slot: 0, generation: 0 };
+    pub const NOBODY: Self = Self { worker: u16::MAX, slot: 0, generation: 0 };
 
     /// Bits of [`bits`](Self::bits) that are the slot.
     pub(crate) const SLOT_BITS: u32 = 20;
@@ -170,7 +170,7 @@ pub enum Event<'a> {
     },
     /// A datagram from a peer to an open relay port, for which there is no route.
     Peer {
-        /// The relay port.
+        /// The relay port; [`PortId::NOBODY`] for what came by AF_XDP, where the address tells.
         port: PortId,
         /// The relayed transport address.
         relay: SocketAddr,

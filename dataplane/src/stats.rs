@@ -3,6 +3,7 @@
 //! Every datagram that a worker receives ends in exactly one of `forwarded`, `refused`,
 //! `to_control`; every one that the control thread sends in `sent` or `refused_control`.
 
+use crate::frames::{FrameCounters, FrameSnapshot};
 use crate::link::Oddities;
 use crate::session::SessionSnapshot;
 use crossbeam_utils::CachePadded;
@@ -66,6 +67,7 @@ pub struct Counters {
     pub(crate) icmp_dropped: Counter,
     pub(crate) receive_errors: Counter,
     pub(crate) overflowed: CachePadded<Counter>,
+    pub(crate) frames: FrameCounters,
 }
 
 impl Counters {
@@ -123,6 +125,7 @@ impl Counters {
             icmp_withheld: self.icmp_withheld.value() + self.icmp_dropped.value(),
             receive_errors: self.receive_errors.value(),
             overflowed: self.overflowed.value(),
+            frames: self.frames.snapshot(),
             to_control: RingFill::default(),
             to_worker: RingFill::default(),
         }
@@ -217,6 +220,8 @@ pub struct WorkerSnapshot {
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     pub overflowed: u64,
+    /// What came by AF_XDP.
+    pub frames: FrameSnapshot,
     /// The ring to the control thread, as that found it.
     pub to_control: RingFill,
     /// The ring to this worker, as the control thread left it.

@@ -111,7 +111,7 @@ fn empty(entries: u32) -> Result<(Arc<RouteTable>, Writer), getrandom::Error> {
 }
 
 /// The two entries of a channel: client to peer, and peer to client.
-fn entries(route: &Route) -> [(Key, wire::Route); 2] {
+pub(crate) fn entries(route: &Route) -> [(Key, wire::Route); 2] {
     let [client, listener, relay, peer] =
         [route.client, route.listener, route.relay, route.peer].map(Endpoint::from);
     let from_client = Tuple { src: client, dst: listener };

@@ -17,6 +17,7 @@
 
 mod egress;
 mod forward;
+mod frames;
 pub(crate) mod indication;
 mod judge;
 mod letters;
@@ -31,6 +32,7 @@ pub(crate) use tell::Allowance;
 pub use tell::UNREACHABLE_PER_SECOND;
 
 use crate::batch::{BATCH_MAX, Batch, SEGMENTS_MAX};
+use crate::frames::Frames;
 use crate::link::Link;
 use crate::mailbox::{Command, Returned, WorkerEnd};
 use crate::route::PortId;
@@ -75,6 +77,10 @@ pub(crate) struct Worker<L: Link> {
     ids: Ids,
     counters: Arc<Counters>,
     allowance: Allowance,
+    /// AF_XDP queues, where the host has them for this worker.
+    frames: Option<Box<Frames>>,
+    /// The control thread wants them back.
+    frames_asked: bool,
 }
 
 impl<L: Link> Worker<L> {
@@ -88,18 +94,33 @@ impl<L: Link> Worker<L> {
     ) -> Self {
         let (egress, allowance) = (Egress::new(listeners), Allowance::default());
         let tallies = Vec::with_capacity(batch.capacity() * SEGMENTS_MAX);
-        let ids = Ids::new();
-        Self { link, mail, egress, shared, batch, tallies, ids, counters, allowance }
+        let (ids, frames, frames_asked) = (Ids::new(), None, false);
+        Self {
+            link,
+            mail,
+            egress,
+            shared,
+            batch,
+            tallies,
+            ids,
+            counters,
+            allowance,
+            frames,
+            frames_asked,
+        }
     }
 
     /// Works until `stop`, reading the time with `now` once a round; then sends what it was given
     /// until then.
     pub(crate) fn run(&mut self, stop: &AtomicBool, now: fn() -> Duration) -> io::Result<()> {
         while !stop.load(Acquire) {
-            if self.link.is_ready() || !self.mail.is_empty() {
+            let frames = self.frames.as_mut();
+            let (ready, patience) =
+                frames.map_or((false, None), |it| (it.is_ready(), Some(it.patience())));
+            if ready || self.link.is_ready() || !self.mail.is_empty() {
                 self.link.wait(Some(Duration::ZERO))?;
             } else {
-                self.link.wait(None)?;
+                self.link.wait(patience)?;
                 self.counters.wakeups.add(1);
             }
             self.mail.bell.hear();
@@ -141,6 +162,11 @@ impl<L: Link> Worker<L> {
                 break;
             }
         }
+        if self.frames_asked {
+            self.give_frames(now, &tables);
+        } else {
+            self.pass_frames(now, &tables);
+        }
         self.tell(now);
         self.counters.meet(self.link.oddities());
         self.mail.flush();
@@ -165,7 +191,7 @@ impl<L: Link> Worker<L> {
     }
 
     fn carry_out(&mut self) {
-        let Self { link, mail, egress, counters, .. } = self;
+        let Self { link, mail, egress, counters, frames, frames_asked, .. } = self;
         mail.carry_out(|command| match command {
             Command::Open { id, local, port } => {
                 egress.open(id, local);
@@ -200,6 +226,15 @@ impl<L: Link> Worker<L> {
             Command::Recall { id, local } => {
                 let port = egress.recall(id, local).and_then(|number| link.recall(number));
                 Some(Returned { id: PortId::NOBODY, port })
+            }
+            Command::Frames(queues) => {
+                counters.frames.own(&queues);
+                (*frames, *frames_asked) = (Some(queues), false);
+                None
+            }
+            Command::AskFrames => {
+                *frames_asked = true;
+                None
             }
             // never given to a worker
             Command::Session(_) => None,

@@ -26,8 +26,9 @@ fn places() -> Vec<(Place, u64)> {
 }
 
 fn program(punt: Punt) -> Program {
-    let mut program = Program::load_punting(&world(), punt).unwrap();
-    program.take_frames(&places(), xdp_socket().unwrap()).unwrap();
+    let mut program = Program::load_punting(&world(), punt).expect("the program loads");
+    let socket = xdp_socket().expect("an AF_XDP socket");
+    program.take_frames(&places(), socket).expect("its maps take them");
     program
 }
 

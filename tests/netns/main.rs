@@ -1,5 +1,6 @@
 //! Turnwire on a network of its own: three hosts, real frames, the kernel's own behaviour.
 
+mod af_xdp;
 mod expiry;
 mod host_traffic;
 mod isolation;

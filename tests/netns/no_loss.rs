@@ -73,7 +73,12 @@ fn nothing_is_lost_by_sockets() {
 }
 
 fn every_mix_of_families(lab: &Lab, tier: Tier) -> Result<()> {
-    let relay = RelayUnderTest::start(lab, tier)?;
+    every_mix_by(lab, &Launch::of(tier))
+}
+
+pub(crate) fn every_mix_by(lab: &Lab, launch: &Launch<'_>) -> Result<()> {
+    let tier = launch.tier;
+    let relay = RelayUnderTest::launch(lab, launch)?;
     for outer in Family::ALL {
         for inner in Family::ALL {
             let mix = || format!("{tier:?}, client over {outer:?}, peer over {inner:?}");

@@ -38,6 +38,8 @@ pub enum Tier {
     Native,
     /// Turnwire's XDP program, in the kernel's stack.
     Generic,
+    /// Turnwire's workers, by AF_XDP.
+    AfXdp,
     /// Turnwire's batched sockets.
     Sockets,
     /// coturn.
@@ -52,6 +54,7 @@ impl Tier {
     pub fn label(self) -> Option<&'static str> {
         match self {
             Tier::Native | Tier::Generic => Some("xdp"),
+            Tier::AfXdp => Some("af_xdp"),
             Tier::Sockets => Some("socket"),
             Tier::Oracle => None,
         }
@@ -98,11 +101,15 @@ impl Launch<'_> {
     /// As root, with the mode that means this tier.
     pub fn of(tier: Tier) -> Self {
         let mode = match tier {
-            Tier::Native => "native",
+            Tier::Native | Tier::AfXdp => "native",
             Tier::Generic => "generic",
             Tier::Sockets | Tier::Oracle => "off",
         };
-        Self { tier, mode, options: &[], setpriv: &[], identity: None }
+        let options: &[&str] = match tier {
+            Tier::AfXdp => &["--af-xdp", "copy", "--xdp-forward", "workers"],
+            _ => &[],
+        };
+        Self { tier, mode, options, setpriv: &[], identity: None }
     }
 }
 

@@ -164,6 +164,14 @@ pub struct ServeArgs {
     /// How the fast path is attached; auto falls back to sockets [default: auto]
     #[arg(long, value_name = "auto|native|generic|off")]
     pub xdp_mode: Option<String>,
+    /// Who forwards channel traffic on the fast path: the kernel program, or the workers by AF_XDP
+    /// [default: kernel]
+    #[arg(long, value_name = "kernel|workers")]
+    pub xdp_forward: Option<String>,
+    /// What the fast path does not forward goes to the workers by AF_XDP, past the host's stack and
+    /// packet filter; auto: where the driver does it without copies [default: auto]
+    #[arg(long, value_name = "auto|copy|zero-copy|off")]
+    pub af_xdp: Option<String>,
     /// Cores with a worker each [default: all that this process may use]
     #[arg(long, value_name = "LIST")]
     pub cores: Vec<String>,
@@ -213,7 +221,7 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 45] = [
+        let given: [(&str, Vec<String>); 47] = [
             ("listen", self.listen.clone()),
             ("no-tcp", one(&self.no_tcp)),
             ("cert", one(&self.cert)),
@@ -245,6 +253,8 @@ impl ServeArgs {
             ("software", one(&self.software)),
             ("xdp", self.xdp.clone()),
             ("xdp-mode", one(&self.xdp_mode)),
+            ("xdp-forward", one(&self.xdp_forward)),
+            ("af-xdp", one(&self.af_xdp)),
             ("cores", self.cores.clone()),
             ("busy-poll", one(&self.busy_poll)),
             ("max-allocations", one(&self.max_allocations)),

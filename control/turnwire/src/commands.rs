@@ -8,7 +8,7 @@ use std::time::Duration;
 use turn::credentials::rest_password;
 
 use crate::cli::{CredentialsArgs, ServeArgs};
-use crate::config::{Config, XdpMode};
+use crate::config::{AfXdp, Config, XdpForward, XdpMode};
 use crate::host::Host;
 use crate::ice;
 use crate::plan::{Plan, ranges};
@@ -58,6 +58,17 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
             names.join(", ")
         }
     };
+    let af_xdp = match (config.af_xdp.value, fast.as_str()) {
+        (AfXdp::Off, _) | (_, "off") => "off",
+        (AfXdp::Auto, _) => "where a driver does it without copies",
+        (AfXdp::Copy, _) => "with copies",
+        (AfXdp::ZeroCopy, _) => "without copies",
+    };
+    let forwards = match config.xdp_forward.value {
+        XdpForward::Workers if af_xdp != "off" => "; workers forward channel traffic",
+        _ => "",
+    };
+    let af_xdp = format!("{af_xdp}{forwards}");
     let credentials = match (config.users, config.auth_secrets) {
         (0, 0) => "none: a made-up user at each start".to_owned(),
         (users, secrets) => format!("{users} users, {secrets} secrets"),
@@ -69,6 +80,7 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
     line("realm", config.credentials.realm());
     line("credentials", &credentials);
     line("fast path", &fast);
+    line("AF_XDP", &af_xdp);
     match Plan::new(config, host) {
         Ok(plan) => {
             line("listening", &join(&plan.listen));

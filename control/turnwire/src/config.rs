@@ -62,6 +62,28 @@ pub enum XdpMode {
     Off,
 }
 
+/// Who forwards channel traffic on the fast path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpForward {
+    /// The kernel program.
+    Kernel,
+    /// The workers, by AF_XDP; the program where they have no queue.
+    Workers,
+}
+
+/// Whether workers get frames by AF_XDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfXdp {
+    /// Where the driver advertises that it does not copy.
+    Auto,
+    /// With copies, on any driver.
+    Copy,
+    /// Without copies, or not at all.
+    ZeroCopy,
+    /// No.
+    Off,
+}
+
 /// Everything `turnwire serve` can be told.
 #[derive(Debug)]
 pub struct Config {
@@ -89,6 +111,10 @@ pub struct Config {
     pub xdp: Vec<Given<String>>,
     /// How the kernel program is attached.
     pub xdp_mode: Given<XdpMode>,
+    /// Who forwards channel traffic on the fast path.
+    pub xdp_forward: Given<XdpForward>,
+    /// Whether workers get frames by AF_XDP.
+    pub af_xdp: Given<AfXdp>,
     /// One pinned worker for each. Empty: every core this process may use.
     pub cores: Vec<Given<usize>>,
     /// How long a worker polls its devices before it sleeps; zero for not at all.
@@ -172,6 +198,12 @@ impl Reader<'_> {
             xdp_mode: self
                 .one("xdp-mode", parse::xdp_mode)
                 .unwrap_or_else(|| default(XdpMode::Auto, "xdp-mode")),
+            xdp_forward: self
+                .one("xdp-forward", parse::xdp_forward)
+                .unwrap_or_else(|| default(XdpForward::Kernel, "xdp-forward")),
+            af_xdp: self
+                .one("af-xdp", parse::af_xdp)
+                .unwrap_or_else(|| default(AfXdp::Auto, "af-xdp")),
             cores: self
                 .all("cores", parse::cores)
                 .into_iter()

@@ -15,6 +15,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use dataplane::frames::News;
 use dataplane::kernel::{AttachedInterface, Changes};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -269,6 +270,7 @@ impl Driver {
                 let changes = kernel.tick(now.monotonic);
                 self.take_in(changes);
             }
+            self.keep_frames(now.monotonic);
             if let Some(key) = self.nonce_keys.due(now.unix, &mut System) {
                 self.server.rotate_nonce_key(&key);
                 tracing::info!("another key makes the nonces now");
@@ -316,6 +318,7 @@ impl Driver {
             control: self.server.stats().clone(),
             plane: self.outlet.plane.stats(),
             kernel: self.outlet.kernel.as_ref().map(|kernel| kernel.stats()),
+            keeper: self.outlet.keeper.as_ref().map(|keeper| keeper.stats()),
             counts: self.outlet.counts,
             open_ports: self.outlet.open_ports(),
             peers: self.outlet.peers.counts(),
@@ -345,6 +348,31 @@ impl Driver {
             }
         }
         end
+    }
+
+    /// Sees to the workers' AF_XDP queues.
+    fn keep_frames(&mut self, now: Duration) {
+        let Outlet { plane, kernel: Some(kernel), keeper: Some(keeper), .. } = &mut self.outlet
+        else {
+            return;
+        };
+        for news in keeper.tick(now, plane, kernel) {
+            match news {
+                News::Open { worker, queues, zero_copy } => {
+                    tracing::info!(worker, queues, zero_copy, "AF_XDP serves a worker");
+                }
+                News::Lost { worker, why } => {
+                    tracing::warn!(
+                        worker,
+                        why,
+                        "no AF_XDP for a worker: sockets carry its traffic"
+                    );
+                }
+                News::Unsuited { interface, why } => {
+                    tracing::info!(interface, why, "no AF_XDP on an interface");
+                }
+            }
+        }
     }
 
     /// Neighbours, routes or links changed.

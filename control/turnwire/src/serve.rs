@@ -55,11 +55,13 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let listen = Listening::of(&plane);
     let tier =
         tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
+    let (keeper, af_xdp) = tier::keeper(&plan, &plane, tier.kernel.as_ref());
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);
     tell_busy_polling(&plan, &plane);
     tell(&plan, &listen, admin, &tier);
+    tracing::info!(on = keeper.is_some(), why = af_xdp, "AF_XDP");
     if let Some(guest) = &guest {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
     }
@@ -75,7 +77,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
         signals,
         questions,
         server: server(plan, &host, services, &nonce_keys),
-        outlet: Outlet::new(plane, tier.kernel, peers),
+        outlet: Outlet::new(plane, tier.kernel, keeper, peers),
         about,
         reloader: Reloader::new(args.clone(), settings, guest, dtls),
         nonce_keys,

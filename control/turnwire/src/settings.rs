@@ -93,6 +93,8 @@ pub const KEYS: &[Key] = &[
     key("software", Shape::Text, "\"turnwire\""),
     key("xdp", Shape::Commas, "\"eth0\""),
     key("xdp-mode", Shape::Text, "\"auto\""),
+    key("xdp-forward", Shape::Text, "\"kernel\""),
+    key("af-xdp", Shape::Text, "\"auto\""),
     key("cores", Shape::Commas, "\"0,2-3\""),
     key("busy-poll", Shape::Number, "50"),
     key("max-allocations", Shape::Number, "65536"),

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use dataplane::Dataplane;
+use dataplane::frames::{Copying, Keeper};
 use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig, Punt};
 
-use crate::config::XdpMode;
+use crate::config::{AfXdp, XdpForward, XdpMode};
 use crate::plan::Plan;
 
 /// What was chosen.
@@ -73,6 +75,52 @@ fn kernel_config(
         listen,
         relay_ips: plan.relay_ips.clone(),
         routes_max: plan.config.max_channels.value,
-        punt: Punt::Off,
+        punt: punt(plan),
+    }
+}
+
+/// What the program hands to workers. Nothing where no worker will have a queue: the program is
+/// then without that part.
+fn punt(plan: &Plan) -> Punt {
+    let config = &plan.config;
+    let wanted = match config.af_xdp.value {
+        AfXdp::Off => false,
+        AfXdp::Auto => config.xdp.iter().any(|given| Keeper::suits(&given.value)),
+        AfXdp::Copy | AfXdp::ZeroCopy => true,
+    };
+    match config.xdp_forward.value {
+        _ if !wanted => Punt::Off,
+        XdpForward::Kernel => Punt::Unrouted,
+        XdpForward::Workers => Punt::All,
+    }
+}
+
+/// Keeps the workers in AF_XDP queues, where that was asked for and the program is attached. With
+/// it, or instead of it, what to say.
+pub fn keeper(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> (Option<Keeper>, String) {
+    let config = &plan.config;
+    let copying = match config.af_xdp.value {
+        AfXdp::Off => return (None, "--af-xdp is off".to_owned()),
+        AfXdp::Auto => Copying::Auto,
+        AfXdp::Copy => Copying::Copy,
+        AfXdp::ZeroCopy => Copying::Zero,
+    };
+    let Some(kernel) = kernel else {
+        return (None, "the kernel program is not attached".to_owned());
+    };
+    if punt(plan) == Punt::Off {
+        let why = "no driver of the interfaces says that it does AF_XDP without copies; with \
+                   copies it is slower than sockets (--af-xdp copy does it all the same)";
+        return (None, why.to_owned());
+    }
+    match Keeper::new(copying, plane, kernel) {
+        Ok(keeper) => {
+            let takes = match config.xdp_forward.value {
+                XdpForward::Kernel => "what has no live channel",
+                XdpForward::Workers => "everything of ours",
+            };
+            (Some(keeper), format!("workers take {takes}"))
+        }
+        Err(error) => (None, error.to_string()),
     }
 }

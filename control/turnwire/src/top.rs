@@ -53,7 +53,8 @@ pub struct TopArgs {
 /// What `--help` says below the flags.
 pub const HELP: &str = "\
 Columns:
-  TIER      datagrams relayed by the kernel program, the workers' sockets, the session threads
+  TIER      datagrams relayed by the kernel program, the workers by whole frames (af_xdp, where
+            it is on), the workers' sockets, the session threads
             (TCP, TLS and DTLS clients), the control thread (indications). What xdp refuses goes
             to the others, what they refuse is dropped.
   WAIT%     the thread could run, but something else had its core
@@ -62,6 +63,8 @@ Columns:
   BATCH%    batches received, by their size
   >ctl, >w  the rings to the control thread and to the worker in percent, now and at most
   lost/s    datagrams lost in full receive buffers
+  AF_XDP    queues, those without copies; frames forwarded, handed on as datagrams, dropped; rings
+            found full on the way out and in, fill rings found empty, wakeups, free frames
 
 JSON, one object a line:
   schema (1), unix, interval_secs, restarted, version, tier, uptime_secs, draining,
@@ -77,11 +80,13 @@ JSON, one object a line:
   workers [{worker, thread, tier, core, cpu, waiting, to_peer, to_client, in_per_sec, out_per_sec,
     to_control_per_sec, refused_per_sec, refused [{reason, per_sec}], wakeups_per_sec,
     batches_per_sec, batch_mean, batches [{size, share}], gathered_in, gathered_out,
-    ring_to_control, ring_to_worker, socket_overflows_per_sec, relay_ports}],
+    ring_to_control, ring_to_worker, socket_overflows_per_sec, relay_ports, frames}],
   cores [{core, to_peer_per_sec, to_client_per_sec, refused_per_sec}],
   threads [{thread, cpu, waiting}]
   where to_peer and to_client are {packets_per_sec, bytes_per_sec}, ring_* are {waiting_bytes,
-  peak_bytes, size_bytes}, and a cpu of 1 is a whole core. A reading that failed, after one that did
+  peak_bytes, size_bytes}, frames (null without AF_XDP) is {queues, zero_copy, free,
+  forwarded_per_sec, datagrams_per_sec, refused_per_sec, tx_full_per_sec, rx_ring_full_per_sec,
+  fill_ring_empty_per_sec, wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did
   not, is {schema, unix, error}.";
 
 /// # Errors

@@ -48,6 +48,34 @@ pub(crate) struct FrameTables {
 }
 
 impl FrameTables {
+    /// Tables that no program looks at: these routes for ever, by one next hop.
+    #[cfg(test)]
+    pub(crate) fn for_tests(routes: &[crate::Route], ports: &[(u16, u64)]) -> FrameTables {
+        use wire::table::{Memory, Writer};
+        let (entries, buckets) = (64, Geometry::buckets_for(64));
+        let tables = FrameTables {
+            geometry: Geometry { secret: [77; wire::table::HASH_WORDS], buckets: buckets.into() },
+            index: Mapping::anonymous(buckets as usize),
+            entries: Mapping::anonymous(entries),
+            hops: Mapping::anonymous(2),
+            ports: Mapping::anonymous(1 << 16),
+            clock: SharedClock::new(1, 0),
+        };
+        let (dst, src) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]);
+        tables.hops[1].store(&Hop { dst, src, ifindex: 2, mtu: 1500, vlan: 0.into() });
+        for (port, word) in ports {
+            tables.ports[usize::from(*port)].store(*word, Relaxed);
+        }
+        let (moves, FrameTables { geometry, index, entries, .. }) = (AtomicU64::new(0), &tables);
+        let memory = Memory { geometry, index, entries, moves: &moves };
+        let mut writer = Writer::new(memory);
+        for (key, route) in routes.iter().flat_map(crate::table::entries) {
+            let route = wire::Route { hop: 1, expires: u64::MAX, ..route };
+            writer.insert(memory, &key, &route).expect("a table with room");
+        }
+        tables
+    }
+
     /// As they are at `now`, CLOCK_MONOTONIC.
     pub(crate) fn view(&self, now: Duration) -> FrameView<'_> {
         FrameView { tables: self, now: self.clock.jiffies(now) }

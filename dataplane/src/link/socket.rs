@@ -398,6 +398,7 @@ fn find<'s>((listeners, ports, loans): Sources<'s>, id: SocketId) -> Option<&'s 
         SocketKind::Listener(index) => listeners.get_mut(index),
         SocketKind::Port(slot) => ports.get_mut(slot as usize)?.as_mut(),
         SocketKind::Loan(number) => loans.get_mut(number as usize)?.as_mut(),
+        SocketKind::Relayed => None,
     }
 }
 

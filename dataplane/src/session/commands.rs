@@ -48,6 +48,8 @@ impl Session {
                 *link_ready = true;
                 None
             }
+            // only workers have these
+            Command::Frames(_) | Command::AskFrames => None,
             // only workers send for clients of others
             Command::Lend { port, .. } => Some(Returned { id: PortId::NOBODY, port: Some(port) }),
             Command::Recall { .. } => None,

@@ -39,8 +39,8 @@ impl Session {
                 match id.kind() {
                     SocketKind::Port(slot) => self.on_peer(slot, arrival, payload, now),
                     SocketKind::Listener(at) => self.on_client(at, arrival, payload, now),
-                    // nothing is lent to a session thread
-                    SocketKind::Loan(_) => {}
+                    // nothing is lent to a session thread, and it has no AF_XDP
+                    SocketKind::Loan(_) | SocketKind::Relayed => {}
                 }
             }
         }

@@ -44,6 +44,10 @@ impl<L: Link> Worker<L> {
                 let (direction, kind) = (Direction::ToClient, LetterKind::Peer);
                 Some(Side { port: TO_RELAY, direction, kind, id })
             }
+            SocketKind::Relayed => {
+                let (direction, kind) = (Direction::ToClient, LetterKind::Peer);
+                Some(Side { port: TO_RELAY, direction, kind, id: None })
+            }
             // nothing is received by those
             SocketKind::Loan(_) => None,
         }
@@ -153,7 +157,12 @@ impl<L: Link> Worker<L> {
             kind: side.kind,
             dont_fragment: false,
             transport: Transport::Udp,
-            slot: side.id.map_or(of_client, PortId::slot),
+            slot: match (side.id, side.kind) {
+                (Some(id), _) => id.slot(),
+                // by AF_XDP: the control thread knows it by its address
+                (None, LetterKind::Peer) => ELSEWHERE,
+                (None, _) => of_client,
+            },
             generation: side.id.map_or(0, PortId::generation),
             remote: arrival.remote,
             local: arrival.local,

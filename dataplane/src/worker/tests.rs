@@ -15,6 +15,7 @@ use std::time::Duration;
 use wire::{Direction, Reason};
 
 mod indications;
+mod parity;
 
 const NOW: Duration = Duration::from_secs(1000);
 const LISTENER: &str = "198.51.100.1:3478";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dataplane::frames::KeeperStats;
 use dataplane::kernel::KernelSnapshot;
 use dataplane::stats::{Snapshot as Plane, WorkerSnapshot};
 use turn::{Request, Stats};
@@ -13,6 +14,7 @@ use super::prometheus::Page;
 use crate::driver::{Counts, PeerCounts, ReloadCounts};
 
 mod by_worker;
+mod frames;
 mod sessions;
 
 pub use by_worker::BATCH_SIZES;
@@ -47,6 +49,8 @@ pub struct Snapshot {
     pub plane: Plane,
     /// The kernel program's counters, where it is attached.
     pub kernel: Option<KernelSnapshot>,
+    /// AF_XDP, where workers are to have it.
+    pub keeper: Option<KeeperStats>,
     /// What the outbox counted.
     pub counts: Counts,
     /// Relay ports that are open.
@@ -83,6 +87,7 @@ pub fn render(snapshot: &Snapshot, process: &Process) -> String {
     sessions::sessions(&mut page, snapshot);
     sessions::peers(&mut page, snapshot);
     kernel(&mut page, snapshot);
+    frames::frames(&mut page, snapshot);
     by_worker::kernel_refusals(&mut page, snapshot);
     operation(&mut page, snapshot);
     about(&mut page, snapshot);
@@ -107,13 +112,20 @@ fn forwarded(page: &mut Page, snapshot: &Snapshot) {
             (traffic.packets, traffic.bytes)
         });
         rows.push(("xdp", direction, packets, bytes));
+        let frames = snapshot.plane.workers.iter().map(|one| one.frames.forwarded);
+        let (packets, bytes) = frames.fold((0, 0), |(packets, bytes), one| {
+            let one = one[direction as usize];
+            (packets + one.packets, bytes + one.bytes)
+        });
+        rows.push(("af_xdp", direction, packets, bytes));
         let control = match direction {
             Direction::ToPeer => snapshot.control.to_peer,
             Direction::ToClient => snapshot.control.to_client,
         };
         rows.push(("control", direction, control.packets, control.bytes));
     }
-    let help = "Datagrams relayed, by the tier that did it: xdp is the kernel program, socket the \
+    let help = "Datagrams relayed, by the tier that did it: xdp is the kernel program, af_xdp \
+                the workers by whole frames, socket the \
                 workers, session the threads of TCP, TLS and DTLS clients, control the control \
                 thread.";
     let mut family = page.counter("turnwire_forwarded_packets_total", help);
@@ -143,6 +155,11 @@ fn refused(page: &mut Page, snapshot: &Snapshot) {
         if let Some(kernel) = &snapshot.kernel {
             let labels = [("tier", "xdp"), ("reason", reason.name())];
             family.sample(&labels, kernel.refused(reason));
+        }
+        if snapshot.keeper.is_some() {
+            let refused = snapshot.plane.workers.iter().map(|one| one.frames.refused(reason));
+            let labels = [("tier", "af_xdp"), ("reason", reason.name())];
+            family.sample(&labels, refused.sum::<u64>());
         }
     }
     for (reason, count) in snapshot.control.refused.iter() {
@@ -319,6 +336,8 @@ fn attached(page: &mut Page, kernel: &KernelSnapshot) {
     counter("turnwire_xdp_questions_failed_total", help, network.questions_failed);
     let help = "How often the kernel's two clocks had parted.";
     counter("turnwire_xdp_clock_corrections_total", help, kernel.clock_corrections);
+    let help = "Frames handed to workers by AF_XDP.";
+    counter("turnwire_xdp_punted_packets_total", help, kernel.punted());
     let help = "VLANs that found no place in the program's table.";
     counter("turnwire_xdp_vlans_refused_total", help, kernel.vlans_refused);
 }

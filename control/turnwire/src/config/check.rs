@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use super::{Config, External, XdpMode};
+use super::{AfXdp, Config, External, XdpForward, XdpMode};
 use crate::settings::{Given, Problem, Source};
 
 /// Checks `config` as a whole; every contradiction becomes a problem.
@@ -25,6 +25,7 @@ pub(super) fn together(config: &Config, problems: &mut Vec<Problem>) {
     listener_in_relay_ports(config, &relay_ips, problems);
     peers(config, problems);
     xdp(config, problems);
+    af_xdp(config, problems);
     quota(config, problems);
 }
 
@@ -126,6 +127,27 @@ fn peers(config: &Config, problems: &mut Vec<Problem>) {
             let message = format!("{} is in deny-peer too; remove one of them", allow.value);
             problems.push(Problem::new(&allow.source, message));
         }
+    }
+}
+
+/// What goes to workers goes through the program on the interfaces that are named for it.
+fn af_xdp(config: &Config, problems: &mut Vec<Problem>) {
+    let wanted = match config.af_xdp.value {
+        AfXdp::Copy => Some("copy"),
+        AfXdp::ZeroCopy => Some("zero-copy"),
+        AfXdp::Auto | AfXdp::Off => None,
+    };
+    let no_program = config.xdp.is_empty() || config.xdp_mode.value == XdpMode::Off;
+    if let Some(wanted) = wanted.filter(|_| no_program) {
+        let message = format!(
+            "\"{wanted}\" needs the kernel program: add --xdp IFACE without --xdp-mode off, or leave \
+             af-xdp out"
+        );
+        problems.push(Problem::new(&config.af_xdp.source, message));
+    }
+    if config.xdp_forward.value == XdpForward::Workers && config.af_xdp.value == AfXdp::Off {
+        let message = "\"workers\" needs AF_XDP, which is off: leave one of the two out";
+        problems.push(Problem::new(&config.xdp_forward.source, message.to_owned()));
     }
 }
 

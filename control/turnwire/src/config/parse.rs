@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use turn::credentials::Credentials;
 use turn::policy::Profile;
 
-use super::{External, XdpMode};
+use super::{AfXdp, External, XdpForward, XdpMode};
 use crate::log::LogFormat;
 use crate::settings::secrets::Secret;
 
@@ -157,6 +157,26 @@ pub fn xdp_mode(text: &str) -> Result<XdpMode, String> {
         "generic" => Ok(XdpMode::Generic),
         "off" => Ok(XdpMode::Off),
         _ => Err("is none of auto, native, generic and off".to_owned()),
+    }
+}
+
+/// Who forwards channel traffic on the fast path.
+pub fn xdp_forward(text: &str) -> Result<XdpForward, String> {
+    match text {
+        "kernel" => Ok(XdpForward::Kernel),
+        "workers" => Ok(XdpForward::Workers),
+        _ => Err("is neither kernel nor workers".to_owned()),
+    }
+}
+
+/// Whether workers get frames by AF_XDP.
+pub fn af_xdp(text: &str) -> Result<AfXdp, String> {
+    match text {
+        "auto" => Ok(AfXdp::Auto),
+        "copy" => Ok(AfXdp::Copy),
+        "zero-copy" => Ok(AfXdp::ZeroCopy),
+        "off" => Ok(AfXdp::Off),
+        _ => Err("is none of auto, copy, zero-copy and off".to_owned()),
     }
 }
 

@@ -118,6 +118,17 @@ const BAD: &[(&str, &str)] = &[
     ("xdp = \"eth0,eth0\"", "1: xdp: eth0 is given twice"),
     ("busy-poll = 10001", "1: busy-poll: \"10001\" is not a whole number from 0 to 10000"),
     ("xdp-mode = \"fast\"", "1: xdp-mode: \"fast\" is none of auto, native, generic and off"),
+    ("xdp-forward = \"me\"", "1: xdp-forward: \"me\" is neither kernel nor workers"),
+    ("af-xdp = \"on\"", "1: af-xdp: \"on\" is none of auto, copy, zero-copy and off"),
+    (
+        "af-xdp = \"copy\"",
+        "1: af-xdp: \"copy\" needs the kernel program: add --xdp IFACE without --xdp-mode off, or \
+         leave af-xdp out",
+    ),
+    (
+        "xdp = \"eth0\"\naf-xdp = \"off\"\nxdp-forward = \"workers\"",
+        "3: xdp-forward: \"workers\" needs AF_XDP, which is off: leave one of the two out",
+    ),
     (
         "xdp-mode = \"native\"",
         "1: xdp-mode: \"native\" needs the interfaces that carry the fast path: add --xdp IFACE, \
@@ -266,6 +277,8 @@ allow-peer = ["10.1.0.0/16", "192.0.2.99"]
 deny-peer = ["10.1.2.0/24"]
 xdp = ["eth0", "eth1"]
 xdp-mode = "native"
+xdp-forward = "workers"
+af-xdp = "copy"
 cores = "0,2-3"
 max-allocations = 10_000
 max-channels = 20000

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use dataplane::frames::Keeper;
 use dataplane::kernel::Kernel;
 use dataplane::{Dataplane, OpenPortError, Permission, PortId, Relayed, Route, Transport};
 use turn::{
@@ -45,6 +46,8 @@ pub struct Outlet {
     pub plane: Dataplane,
     /// The kernel program, where it is attached.
     pub kernel: Option<Kernel>,
+    /// What keeps the workers in AF_XDP queues, where they are to have some.
+    pub keeper: Option<Keeper>,
     /// What happened.
     pub counts: Counts,
     /// Why the last port was refused, until it is told.
@@ -63,9 +66,14 @@ struct Port {
 
 impl Outlet {
     /// An outlet without open ports.
-    pub fn new(plane: Dataplane, kernel: Option<Kernel>, peers: Peers) -> Outlet {
+    pub fn new(
+        plane: Dataplane,
+        kernel: Option<Kernel>,
+        keeper: Option<Keeper>,
+        peers: Peers,
+    ) -> Outlet {
         let (counts, ports) = (Counts::default(), HashMap::new());
-        Outlet { plane, kernel, counts, port_trouble: None, peers, ports }
+        Outlet { plane, kernel, keeper, counts, port_trouble: None, peers, ports }
     }
 
     /// The data plane's words for a route. `None` if its relay port is not open.

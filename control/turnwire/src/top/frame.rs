@@ -22,11 +22,14 @@
 //!                "refused_per_sec", "refused": [{"reason", "per_sec"}], "wakeups_per_sec",
 //!                "batches_per_sec", "batch_mean", "batches": [{"size", "share"}],
 //!                "gathered_in", "gathered_out", "ring_to_control": RING, "ring_to_worker": RING,
-//!                "socket_overflows_per_sec", "relay_ports"}],
+//!                "socket_overflows_per_sec", "relay_ports", "frames": FRAMES}],
 //!   "cores":    [{"core", "to_peer_per_sec", "to_client_per_sec", "refused_per_sec"}],   of tier xdp
 //!   "threads":  [{"thread", "cpu", "waiting"}]
 //! }
 //! FLOW: {"packets_per_sec", "bytes_per_sec"}                  datagrams; application data
+//! FRAMES: {"queues", "zero_copy", "free", "forwarded_per_sec", "datagrams_per_sec",
+//!          "refused_per_sec", "tx_full_per_sec", "rx_ring_full_per_sec", "fill_ring_empty_per_sec",
+//!          "wakeups_per_sec"}     of AF_XDP; null where it is off
 //! RING: {"waiting_bytes", "peak_bytes", "size_bytes"}         now; since the start; its size
 //! cpu, waiting: 1.0 is a whole core; waiting is for a core that another thread had
 //! gathered: datagrams in one message of the kernel (GRO, GSO); null where none was carried
@@ -42,7 +45,7 @@ use super::rates::{Interval, rounded};
 
 mod worker;
 
-pub use worker::{Ring, Worker};
+pub use worker::{Frames, Ring, Worker};
 
 /// The form of [`Frame`] in JSON.
 pub const SCHEMA: u32 = 1;
@@ -249,14 +252,18 @@ pub struct Frame {
 }
 
 /// Tiers, the fastest first.
-const TIERS: [&str; 4] = ["xdp", "socket", "session", "control"];
+const TIERS: [&str; 5] = ["xdp", AF_XDP, "socket", "session", "control"];
+/// Only where it is on.
+const AF_XDP: &str = "af_xdp";
 
 impl Frame {
     /// What happened in `interval`, which ended at `unix`.
     pub fn new(interval: &Interval<'_>, unix: Duration) -> Frame {
         let now = interval.now();
         let gauge = |name| interval.gauge(name, &[]);
-        let tiers: Vec<Tier> = TIERS.iter().map(|tier| one_tier(interval, tier)).collect();
+        let frames = interval.now().all("turnwire_af_xdp_queues", &[]).next().is_some();
+        let tiers = TIERS.iter().filter(|tier| frames || **tier != AF_XDP);
+        let tiers: Vec<Tier> = tiers.map(|tier| one_tier(interval, tier)).collect();
         Frame {
             schema: SCHEMA,
             unix: rounded(unix.as_secs_f64()),

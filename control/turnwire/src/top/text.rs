@@ -29,6 +29,7 @@ pub fn lines(frame: &Frame, room: Room) -> Vec<String> {
     sessions(frame, &mut lines);
     workers(&frame.workers, &mut lines);
     rounds(&frame.workers, &mut lines);
+    frames(&frame.workers, &mut lines);
     cores(frame, &mut lines);
     let all = lines.len();
     if let Some(most) = room.lines.filter(|&most| most < all) {
@@ -222,6 +223,35 @@ fn rounds(workers: &[Worker], lines: &mut Vec<String>) {
             full(own, own.peak_bytes),
             Short(worker.socket_overflows_per_sec),
             Short(worker.relay_ports)
+        ));
+    }
+}
+
+/// AF_XDP, where it is on.
+fn frames(workers: &[Worker], lines: &mut Vec<String>) {
+    let with = || workers.iter().filter_map(|worker| Some((worker, worker.frames.as_ref()?)));
+    if with().next().is_none() {
+        return;
+    }
+    lines.push(String::new());
+    lines.push(
+        "AF_XDP queues zc  fwd/s dgram/s refuse/s txfull/s rxfull/s empty/s  wake/s  free"
+            .to_owned(),
+    );
+    for (worker, frames) in with() {
+        lines.push(format!(
+            "{:<6}{:>7}{:>3}{:>7}{:>8}{:>9}{:>9}{:>9}{:>8}{:>8}{:>6}",
+            name(worker),
+            frames.queues,
+            frames.zero_copy,
+            Short(frames.forwarded_per_sec),
+            Short(frames.datagrams_per_sec),
+            Short(frames.refused_per_sec),
+            Short(frames.tx_full_per_sec),
+            Short(frames.rx_ring_full_per_sec),
+            Short(frames.fill_ring_empty_per_sec),
+            Short(frames.wakeups_per_sec),
+            Short(frames.free)
         ));
     }
 }

@@ -60,6 +60,7 @@ fn snapshot() -> Snapshot {
             permits_refused: 1,
         },
         kernel: None,
+        keeper: None,
         counts: Counts::default(),
         peers: PeerCounts { accepted: 3, ..PeerCounts::default() },
         reloads: ReloadCounts { ok: 2, failed: 1, restart_needed: 0 },

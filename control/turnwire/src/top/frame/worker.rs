@@ -26,6 +26,31 @@ pub struct Ring {
     pub size_bytes: f64,
 }
 
+/// What came by AF_XDP.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Frames {
+    /// Queues now.
+    pub queues: f64,
+    /// Of those, without copies.
+    pub zero_copy: f64,
+    /// Frames on the free list.
+    pub free: f64,
+    /// Forwarded as they lay.
+    pub forwarded_per_sec: f64,
+    /// Handed on as datagrams.
+    pub datagrams_per_sec: f64,
+    /// Dropped.
+    pub refused_per_sec: f64,
+    /// Of those, for want of room in a ring to send by.
+    pub tx_full_per_sec: f64,
+    /// Dropped by the kernel: the worker was behind.
+    pub rx_ring_full_per_sec: f64,
+    /// Times that the kernel had nothing to receive into.
+    pub fill_ring_empty_per_sec: f64,
+    /// System calls to wake the kernel.
+    pub wakeups_per_sec: f64,
+}
+
 /// One worker.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Worker {
@@ -75,6 +100,8 @@ pub struct Worker {
     pub socket_overflows_per_sec: f64,
     /// Relay ports.
     pub relay_ports: f64,
+    /// AF_XDP, where it is on.
+    pub frames: Option<Frames>,
 }
 
 impl Worker {
@@ -136,7 +163,30 @@ fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str,
         ring_to_worker: ring(interval, worker, "to_worker"),
         socket_overflows_per_sec: rate("turnwire_worker_socket_overflows_total"),
         relay_ports: interval.gauge("turnwire_worker_relay_ports", &[("worker", worker)]),
+        frames: frames(interval, worker),
     }
+}
+
+fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
+    interval.now().all("turnwire_af_xdp_queues", &[("worker", worker)]).next()?;
+    let gauge = |name| interval.gauge(name, &[("worker", worker)]);
+    let rate = |name| interval.rate(name, &[("worker", worker)]);
+    let way =
+        |way| interval.rate("turnwire_af_xdp_frames_total", &[("worker", worker), ("way", way)]);
+    let queues =
+        |mode| interval.gauge("turnwire_af_xdp_queues", &[("worker", worker), ("mode", mode)]);
+    Some(Frames {
+        queues: queues("copy") + queues("zero_copy"),
+        zero_copy: queues("zero_copy"),
+        free: gauge("turnwire_af_xdp_free_frames"),
+        forwarded_per_sec: way("forwarded"),
+        datagrams_per_sec: way("datagram"),
+        refused_per_sec: way("refused"),
+        tx_full_per_sec: rate("turnwire_af_xdp_tx_full_total"),
+        rx_ring_full_per_sec: rate("turnwire_af_xdp_rx_ring_full_total"),
+        fill_ring_empty_per_sec: rate("turnwire_af_xdp_fill_ring_empty_total"),
+        wakeups_per_sec: rate("turnwire_af_xdp_wakeups_total"),
+    })
 }
 
 fn batches(interval: &Interval<'_>, worker: &str, all: f64) -> Vec<Batches> {

@@ -1,0 +1,151 @@
+//! AF_XDP in the relay, on veth and so with copies: what is forwarded as frames, what becomes
+//! datagrams, and what happens when queues go away.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use turnwire_tests::call::Call;
+use turnwire_tests::client::{Received, receive};
+use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
+use turnwire_tests::relay::{Launch, RelayUnderTest, Tier};
+use turnwire_tests::wait::{self, Deadline, SOON};
+
+use crate::no_loss::every_mix_by;
+
+/// The keeper looks every two seconds, and a queue that is refused is tried again after as long.
+const CHANGES: Duration = Duration::from_secs(60);
+
+/// The program forwards channels; the rest comes by AF_XDP.
+const PUNTING: Launch<'static> = Launch {
+    tier: Tier::Native,
+    mode: "native",
+    options: &["--af-xdp", "copy"],
+    setpriv: &[],
+    identity: None,
+};
+
+#[test]
+fn nothing_is_lost_by_af_xdp_between_two_interfaces() {
+    in_lab(Topology::TwoArmed, |lab| every_mix_by(lab, &Launch::of(Tier::AfXdp)));
+}
+
+#[test]
+fn nothing_is_lost_by_af_xdp_on_one_interface() {
+    in_lab(Topology::OneArmed, |lab| every_mix_by(lab, &Launch::of(Tier::AfXdp)));
+}
+
+#[test]
+fn nothing_is_lost_by_af_xdp_where_the_program_runs_in_the_kernels_stack() {
+    let generic = Launch { mode: "generic", ..Launch::of(Tier::AfXdp) };
+    in_lab(Topology::TwoArmed, |lab| every_mix_by(lab, &generic));
+}
+
+/// Requests, indications and peers' datagrams without a channel: none of them comes by a socket.
+#[test]
+fn requests_and_indications_come_by_af_xdp_in_every_mix_of_families() {
+    in_lab(Topology::TwoArmed, |lab| {
+        let relay = RelayUnderTest::launch(lab, &PUNTING)?;
+        queues_are_open(&relay)?;
+        for outer in Family::ALL {
+            for inner in Family::ALL {
+                indications_come_as_frames(lab, &relay, outer, inner)
+                    .with_context(|| format!("client over {outer:?}, peer over {inner:?}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+fn indications_come_as_frames(
+    lab: &Lab,
+    relay: &RelayUnderTest,
+    outer: Family,
+    inner: Family,
+) -> Result<()> {
+    let before = (frames(relay, "datagram")?, received(relay)?);
+    let mut call = Call::set_up(lab, outer, inner)?;
+    let other = lab.udp(Host::Peer, (inner.peer(), 0).into())?;
+    other.connect(call.relayed)?;
+    let address = other.local_addr()?;
+    for round in 0..20_u8 {
+        call.client.send_indication(address, &[round; 33])?;
+        let came = receive(&other, Deadline::after(SOON))?;
+        ensure!(came.as_deref() == Some(&[round; 33][..]), "to the peer: {came:?}");
+        other.send(&[round; 34])?;
+        let came = call.client.receive(SOON)?;
+        let wanted = Received::Data(address, vec![round; 34]);
+        ensure!(came.as_ref() == Some(&wanted), "to the client: {came:?}");
+    }
+    // 20 each way, and at least an Allocate and a ChannelBind
+    let datagrams = frames(relay, "datagram")? - before.0;
+    let all = received(relay)? - before.1;
+    ensure!(datagrams >= 42, "{datagrams} datagrams by AF_XDP");
+    ensure!(all == datagrams, "{all} datagrams received, {datagrams} of them by AF_XDP");
+    ensure!(relay.metrics()?.sum("turnwire_xdp_punted_packets_total", &[]) >= datagrams);
+    Ok(())
+}
+
+/// Off is off: the program is without that part.
+#[test]
+fn without_af_xdp_nothing_is_punted() {
+    in_lab(Topology::TwoArmed, |lab| {
+        let off = Launch { options: &["--af-xdp", "off"], ..PUNTING };
+        let auto = Launch { options: &[], ..PUNTING };
+        for (launch, words) in [(off, "--af-xdp is off"), (auto, "AF_XDP without copies")] {
+            let relay = RelayUnderTest::launch(lab, &launch)?;
+            let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+            call.warm_up(&relay)?;
+            call.loses_nothing(&relay, 16)?;
+            let metrics = relay.metrics()?;
+            ensure!(metrics.sum("turnwire_xdp_punted_packets_total", &[]) == 0);
+            ensure!(metrics.sum("turnwire_af_xdp_queues", &[]) == 0);
+            let log = relay.log();
+            ensure!(log.contains(words), "the log does not say why:\n{log}");
+        }
+        Ok(())
+    });
+}
+
+/// The relay goes on without its queues, says so, and has them back by itself.
+#[test]
+fn queues_come_back_when_their_interface_does() {
+    in_lab(Topology::TwoArmed, |lab| {
+        let relay = RelayUnderTest::start(lab, Tier::AfXdp)?;
+        let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+        call.warm_up(&relay)?;
+        let opened = changes(&relay, "opened")?;
+        let device = lab.towards_peer();
+        lab.run(Host::Relay, &["ip", "link", "set", "dev", device, "down"])?;
+        wait::until("the queues of a closed interface are lost", CHANGES, || {
+            Ok((changes(&relay, "lost")? > 0).then_some(()))
+        })?;
+        lab.run(Host::Relay, &["ip", "link", "set", "dev", device, "up"])?;
+        wait::until("the queues are open again", CHANGES, || {
+            let queues = relay.metrics()?.sum("turnwire_af_xdp_queues", &[]);
+            Ok((changes(&relay, "opened")? > opened && queues >= 2).then_some(()))
+        })?;
+        call.warm_up(&relay)?;
+        call.loses_nothing(&relay, 64)?;
+        let log = relay.log();
+        ensure!(log.contains("no AF_XDP for a worker"), "the log does not say so:\n{log}");
+        Ok(())
+    });
+}
+
+fn queues_are_open(relay: &RelayUnderTest) -> Result<()> {
+    wait::until("a worker has AF_XDP queues", CHANGES, || {
+        Ok((relay.metrics()?.sum("turnwire_af_xdp_queues", &[]) >= 2).then_some(()))
+    })
+}
+
+fn frames(relay: &RelayUnderTest, way: &str) -> Result<u64> {
+    Ok(relay.metrics()?.sum("turnwire_af_xdp_frames_total", &[("way", way)]))
+}
+
+fn received(relay: &RelayUnderTest) -> Result<u64> {
+    Ok(relay.metrics()?.sum("turnwire_received_packets_total", &[]))
+}
+
+fn changes(relay: &RelayUnderTest, what: &str) -> Result<u64> {
+    Ok(relay.metrics()?.sum("turnwire_af_xdp_changes_total", &[("what", what)]))
+}
