@@ -118,7 +118,9 @@ impl Suite {
             return Ok(());
         }
         progress(&format!("{}: {}", scenario.name, scenario.title()));
-        let site = Site::new(usize::from(scenario.arms))?;
+        // as a network card has a queue for each core
+        let queues = if scenario.figures == Figures::Drained { 2 } else { 1 };
+        let site = Site::new(usize::from(scenario.arms), queues)?;
         if self.results.machine.offloads.is_empty() {
             self.results.machine.offloads = site.offloads()?;
         }

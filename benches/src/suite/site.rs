@@ -117,11 +117,11 @@ fn run(command: &mut Command) -> Result<String> {
 }
 
 impl Site {
-    /// Makes both, with one cable between them or two.
+    /// Makes both, with one cable between them or two, each of so many queues a direction.
     ///
     /// # Errors
     /// The namespaces exist already, or a tool is missing.
-    pub(crate) fn new(cables: usize) -> Result<Site> {
+    pub(crate) fn new(cables: usize, queues: usize) -> Result<Site> {
         for side in [Side::Far, Side::Relay] {
             ensure!(
                 !side.path().exists(),
@@ -130,11 +130,11 @@ impl Site {
             );
         }
         let mut site = Site { far: Vec::new(), arms: Vec::new() };
-        site.build(cables)?;
+        site.build(cables, queues)?;
         Ok(site)
     }
 
-    fn build(&mut self, cables: usize) -> Result<()> {
+    fn build(&mut self, cables: usize, queues: usize) -> Result<()> {
         for side in [Side::Far, Side::Relay] {
             run(Command::new("ip").args(["netns", "add", side.name()]))?;
             side.shell(
@@ -149,8 +149,9 @@ impl Site {
         }
         for cable in 0..cables {
             Side::Far.shell(&format!(
-                "ip link add far{cable} address {} type veth \
-                    peer name arm{cable} address {} netns {}
+                "ip link add far{cable} address {} numtxqueues {queues} numrxqueues {queues} \
+                    type veth peer name arm{cable} address {} \
+                    numtxqueues {queues} numrxqueues {queues} netns {}
                 ip link set far{cable} up",
                 text(mac(Side::Far, cable)),
                 text(mac(Side::Relay, cable)),
