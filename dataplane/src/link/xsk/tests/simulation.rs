@@ -269,7 +269,10 @@ impl World {
         self.strays += line.rings.counts.strays;
         let Line { member, kernel, .. } = line;
         self.losses += 1;
-        kernel.each(|number| self.lost[number as usize] = true);
+        // a kernel that lies names frames that there are not
+        kernel.each(|number| {
+            self.lost.get_mut(number as usize).into_iter().for_each(|lost| *lost = true);
+        });
         drop(member);
     }
 
