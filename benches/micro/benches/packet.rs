@@ -50,6 +50,9 @@ fn worker(criterion: &mut Criterion) {
     let mut stepped = Stepped::new(160);
     group.bench_function("64 to the peer", |bencher| bencher.iter(|| stepped.round(64, 0)));
     group.bench_function("64 to the client", |bencher| bencher.iter(|| stepped.round(0, 64)));
+    let mut stepped = Stepped::indications(160);
+    group.bench_function("64 Send", |bencher| bencher.iter(|| stepped.round(64, 0)));
+    group.bench_function("64 as Data", |bencher| bencher.iter(|| stepped.round(0, 64)));
     group.finish();
 }
 

@@ -63,8 +63,16 @@ fn answered(message: fn(&Desk) -> Vec<u8>) -> Prepared {
 
 /// A worker's rounds with a full batch each.
 fn worker(from_client: usize, from_peer: usize) -> Prepared {
+    rounds(Stepped::new(DATA), from_client, from_peer)
+}
+
+/// The same, with indications.
+fn indications(from_client: usize, from_peer: usize) -> Prepared {
+    rounds(Stepped::indications(DATA), from_client, from_peer)
+}
+
+fn rounds(mut stepped: Stepped, from_client: usize, from_peer: usize) -> Prepared {
     const ROUNDS: u64 = 20;
-    let mut stepped = Stepped::new(DATA);
     stepped.round(from_client, from_peer);
     let times = ROUNDS * (from_client + from_peer) as u64;
     let work =
@@ -109,6 +117,8 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "worker, ChannelData to the peer", prepare: || worker(64, 0) },
     Case { name: "worker, datagram to the client", prepare: || worker(0, 64) },
+    Case { name: "worker, Send to the peer", prepare: || indications(64, 0) },
+    Case { name: "worker, datagram as Data to the client", prepare: || indications(0, 64) },
     Case { name: "server, Binding", prepare: || answered(Desk::binding) },
     Case { name: "server, Refresh", prepare: || answered(Desk::refresh) },
     Case { name: "server, ChannelBind", prepare: || answered(Desk::channel_bind) },
