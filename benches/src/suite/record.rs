@@ -209,6 +209,8 @@ pub(crate) struct Latency {
 pub(crate) struct Trial {
     /// Null: as much as the generator can.
     pub(crate) asked_pps: Option<f64>,
+    /// From the first to the last; where full sockets were emptied, what all would have taken as the
+    /// first three quarters did.
     pub(crate) seconds: f64,
     pub(crate) sent: u64,
     /// Taken by the relay's interfaces.
