@@ -42,4 +42,4 @@ pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;
 pub use worker::UNREACHABLE_PER_SECOND;
 #[doc(hidden)]
-pub use worker::{Stepped, indication_of};
+pub use worker::{Indication, Stepped};

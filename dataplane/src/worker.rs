@@ -26,7 +26,7 @@ mod tell;
 
 pub(crate) use egress::{Egress, Listener};
 #[doc(hidden)]
-pub use indication::indication_of;
+pub use indication::Indication;
 pub use stepped::Stepped;
 pub(crate) use tell::Allowance;
 pub use tell::UNREACHABLE_PER_SECOND;

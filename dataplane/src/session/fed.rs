@@ -23,7 +23,7 @@ use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(1000);
 
-/// A client whose stream is open, as [`incoming`] sees it.
+/// A client whose stream is open, as `session::incoming` sees it.
 pub struct Fed {
     core: Core,
     flow: Flow,

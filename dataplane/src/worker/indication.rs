@@ -151,16 +151,30 @@ impl DataHeader {
     }
 }
 
-/// What a worker makes of a payload, for tests that hold it against other readers and writers: peer,
-/// data and whether it is to stay whole of a Send indication that it carries; and the same data as a
-/// Data indication from that peer.
+/// What a worker makes of a Send indication, for tests that hold it against other readers and
+/// writers.
 #[doc(hidden)]
-pub fn indication_of(payload: &[u8]) -> Option<(SocketAddr, &[u8], bool, Option<Vec<u8>>)> {
-    let Send { peer, data, dont_fragment } = parse(payload)?;
-    let (data, id) = (&payload[data], payload[8..HEADER].first_chunk()?);
-    let wrapped = DataHeader::new(peer, data.len(), id)
-        .map(|header| [header.bytes(), data, &[0; 3][..header.padding]].concat());
-    Some((peer, data, dont_fragment, wrapped))
+#[derive(Debug)]
+pub struct Indication<'a> {
+    /// Whom its data is for.
+    pub peer: SocketAddr,
+    /// Its data.
+    pub data: &'a [u8],
+    /// True when the data is to stay in one piece.
+    pub dont_fragment: bool,
+    /// The same data as a Data indication from that peer, with the same transaction id.
+    pub wrapped: Option<Vec<u8>>,
+}
+
+impl<'a> Indication<'a> {
+    /// Reads one, if the payload is one that workers carry.
+    pub fn of(payload: &'a [u8]) -> Option<Self> {
+        let Send { peer, data, dont_fragment } = parse(payload)?;
+        let (data, id) = (&payload[data], payload[8..HEADER].first_chunk()?);
+        let wrapped = DataHeader::new(peer, data.len(), id)
+            .map(|header| [header.bytes(), data, &[0; 3][..header.padding]].concat());
+        Some(Self { peer, data, dont_fragment, wrapped })
+    }
 }
 
 const _: () = assert!(DataHeader::MAX <= crate::batch::HEADROOM);

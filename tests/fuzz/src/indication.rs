@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
+use dataplane::Indication;
 use turn::message::{Builder, Class, Message, Method, TransactionId};
 
 pub(crate) fn run(bytes: &[u8]) {
-    let Some((peer, data, whole, wrapped)) = dataplane::indication_of(bytes) else {
+    let Some(Indication { peer, data, dont_fragment, wrapped }) = Indication::of(bytes) else {
         // A worker may leave anything to the server, but for the plain ones.
         assert!(!is_plain(bytes), "left to the server: {bytes:02x?}");
         return;
@@ -17,7 +18,7 @@ pub(crate) fn run(bytes: &[u8]) {
     assert!(!message.has_fingerprint() && !message.has_integrity());
     assert_eq!(message.xor_peer_address(), Ok(Some(peer)));
     assert_eq!(message.data(), Some(data));
-    assert_eq!(message.dont_fragment(), Ok(whole));
+    assert_eq!(message.dont_fragment(), Ok(dont_fragment));
     // and back
     let mut out = Vec::new();
     let mut builder =

@@ -35,6 +35,7 @@ impl Ring {
 
     /// The slot at `index`, whoever has it: what must not be done.
     pub fn careless(&self, index: u32) -> u32 {
+        // SAFETY: `slot` points into `self`; a read beside a write is what loom is here to report
         self.slot(index).with(|slot| unsafe { *slot })
     }
 
@@ -63,10 +64,12 @@ impl Shared for Arc<Ring> {
     }
 
     fn read(&self, index: u32) -> u32 {
+        // SAFETY: `slot` points into `self`; a read beside a write is what loom is here to report
         self.slot(index).with(|slot| unsafe { *slot })
     }
 
     fn write(&self, index: u32, entry: u32) {
+        // SAFETY: as above
         self.slot(index).with_mut(|slot| unsafe { *slot = entry });
     }
 }

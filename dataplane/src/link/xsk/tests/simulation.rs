@@ -152,8 +152,8 @@ impl Kernel {
     fn each(&self, mut show: impl FnMut(u64)) {
         let (fill, completion, rx, tx) = &self.peeks;
         let mut show = |address: u64| show(address / 2048);
-        between(fill, |address| show(address));
-        between(completion, |address| show(address));
+        between(fill, &mut show);
+        between(completion, &mut show);
         between(rx, |entry| show(entry.addr));
         between(tx, |entry| show(entry.addr));
         self.stock.iter().chain(&self.sending).for_each(|address| show(*address));

@@ -235,7 +235,8 @@ fn attempt(far: &Arc<Host>) -> (u32, f64) {
         while sent < ATTEMPT {
             let due = (monotonic() - started).as_micros() as u32 / 100;
             // what was missed is made up for, but not at once
-            for _ in sent..due.min(ATTEMPT).min(sent + 32) {
+            let until = due.min(ATTEMPT).min(sent + 32);
+            while sent < until {
                 let mut bytes = [0x5a; 172];
                 bytes[..4].copy_from_slice(&sent.to_be_bytes());
                 if sockets[sent as usize % 4].send(&bytes).is_err() {
