@@ -63,6 +63,7 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
             count / 64.0,
         );
     }
+    page += &af_xdp(count);
     for core in 0..3 {
         let count = if core == 1 { 0.0 } else { count };
         page += &format!(
@@ -70,6 +71,27 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
         );
     }
     Scrape::parse(&page).expect("good")
+}
+
+/// The first worker's: two queues without copies and one with, and rates that halve.
+fn af_xdp(count: f64) -> String {
+    let mut page = "turnwire_af_xdp_queues{worker=\"0\",mode=\"copy\"} 1\n\
+                    turnwire_af_xdp_queues{worker=\"0\",mode=\"zero_copy\"} 2\n\
+                    turnwire_af_xdp_free_frames{worker=\"0\"} 4032\n"
+        .to_owned();
+    page += &format!(
+        "turnwire_forwarded_packets_total{{tier=\"af_xdp\",direction=\"to_peer\"}} {}\n",
+        count / 2.0
+    );
+    for (at, way) in ["forwarded", "datagram", "refused"].iter().enumerate() {
+        let frames = count / f64::from(2 << at);
+        page += &format!("turnwire_af_xdp_frames_total{{worker=\"0\",way=\"{way}\"}} {frames}\n");
+    }
+    for (at, what) in ["tx_full", "rx_ring_full", "fill_ring_empty", "wakeups"].iter().enumerate() {
+        let times = count / f64::from(16 << at);
+        page += &format!("turnwire_af_xdp_{what}_total{{worker=\"0\"}} {times}\n");
+    }
+    page
 }
 
 fn frame(before: f64, now: f64, scale: f64) -> Frame {
@@ -92,6 +114,7 @@ uses     cpu 125 %, memory 123MB, threads 133, descriptors 65432/1048576
 
 TIER        to peer/s       bit/s   to client/s       bit/s   refused/s
 xdp             64.0k        614M         64.0k        614M       69.3k
+af_xdp          32.0k           0             0           0           0
 socket          64.0k        614M         64.0k        614M       69.3k
 session         64.0k        614M         64.0k        614M       69.3k
 control         64.0k        614M         64.0k        614M       69.3k
@@ -111,6 +134,9 @@ s0        -  100   0.1     64.0k         0       0        0   64.0k     -     -
 BATCH% mean    1  2-3  4-7 8-15  -31  -63  64+ >ctl  max   >w  max lost/s  ports
 w0       32    0    0    0    0   50    0   50   50  100    0    0  64.0k  16.0k
 s0        -    0    0    0    0   50    0   50   50  100    0    0  64.0k  16.0k
+
+AF_XDP queues zc  fwd/s dgram/s refuse/s txfull/s rxfull/s empty/s  wake/s  free
+w0          3  2  32.0k   16.0k    8.00k    4.00k    2.00k   1.00k     500 4.03k
 
 XDP CORE    to peer/s   to client/s passed on/s
 0               64.0k             0           0
@@ -181,5 +207,7 @@ fn as_json_a_frame_has_the_fields_that_are_documented() {
     }
     assert_eq!(value["workers"][0]["gathered_in"], 16.0);
     assert!(value["workers"][1]["batch_mean"].is_null() && value["workers"][1]["core"].is_null());
+    assert_eq!(value["workers"][0]["frames"]["zero_copy"], 2.0);
+    assert!(value["workers"][1]["frames"].is_null());
     assert_eq!(value["tiers"][0]["to_peer"]["packets_per_sec"], 64.0);
 }
