@@ -21,7 +21,7 @@ mod datagram;
 mod keeper;
 mod stats;
 
-pub(crate) use datagram::datagram;
+pub(crate) use datagram::{datagram, target};
 pub use keeper::{Copying, Keeper, KeeperStats, News};
 pub(crate) use stats::FrameCounters;
 pub use stats::FrameSnapshot;
@@ -74,6 +74,26 @@ pub(crate) struct Home {
 }
 
 impl Frames {
+    /// These queues, all of one interface, with nobody to go home to.
+    #[cfg(test)]
+    pub(crate) fn for_tests(
+        umem: Umem,
+        queues: Vec<Queue>,
+        interface: u32,
+        tables: FrameTables,
+    ) -> Box<Frames> {
+        let lane = |queue| Lane { queue, interface, seen: Seen::default() };
+        Box::new(Frames {
+            umem,
+            lanes: queues.into_iter().map(lane).collect(),
+            tables: Arc::new(tables),
+            received: Vec::with_capacity(BURST_MAX),
+            home: mpsc::channel().0,
+            worker: 0,
+            looked: Duration::ZERO,
+        })
+    }
+
     /// True when a queue has something.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.lanes.iter_mut().any(|lane| lane.queue.is_ready())

@@ -20,6 +20,9 @@
 
 pub mod batch;
 mod config;
+#[cfg(test)]
+#[path = "../tests/support/counting.rs"]
+mod counting;
 pub mod frames;
 pub mod kernel;
 pub mod link;

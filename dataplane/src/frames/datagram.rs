@@ -35,6 +35,12 @@ pub(crate) fn datagram(frame: &[u8]) -> Result<(Arrival, Range<usize>), Reason> 
     Ok((arrival, start..start + size))
 }
 
+/// Where the datagram in `frame` was going, whatever its checksum.
+pub(crate) fn target(frame: &[u8]) -> Option<SocketAddr> {
+    let packet = Packet::parse(&Whole(frame)).ok()?;
+    Some(Endpoint { address: packet.dst, port: packet.udp.dst }.into())
+}
+
 /// RFC 768, RFC 8200 section 8.1: addresses, protocol and length are summed with the datagram.
 fn is_sound(frame: &[u8], packet: &Packet) -> bool {
     let size = packet.udp.size.get();

@@ -38,7 +38,7 @@ mod ring;
 mod rings;
 mod sys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod umem;
 
 pub use error::Error;

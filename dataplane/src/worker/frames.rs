@@ -2,10 +2,11 @@
 
 use super::{Tables, Worker};
 use crate::batch::{Batch, SocketId};
-use crate::frames::{BURST_MAX, BURSTS_MAX, FrameCounters, Frames, datagram};
+use crate::frames::{BURST_MAX, BURSTS_MAX, FrameCounters, Frames, datagram, target};
 use crate::kernel::{FrameView, Looked};
 use crate::link::Link;
 use crate::stats::batch_class;
+use std::net::SocketAddr;
 use std::time::Duration;
 use wire::{Direction, Forward, Reason, Tables as _};
 
@@ -15,7 +16,8 @@ pub(super) enum Way<'t> {
     Out(usize, Forward<'t>),
     /// To the batch.
     Datagram,
-    Refuse(Reason),
+    /// Dropped, on this way.
+    Refuse(Direction, Reason),
 }
 
 impl<L: Link> Worker<L> {
@@ -83,10 +85,13 @@ impl<L: Link> Worker<L> {
                             umem.give(frame);
                             continue;
                         }
-                        Err(reason) => (Direction::ToPeer, reason),
+                        Err(reason) => {
+                            let bytes = umem.bytes(&frame);
+                            (direction(bytes, kernel, &self.egress), reason)
+                        }
                     }
                 }
-                Way::Refuse(reason) => (Direction::ToPeer, reason),
+                Way::Refuse(direction, reason) => (direction, reason),
             };
             umem.give(frame);
             counters.refuse(direction, reason);
@@ -110,9 +115,9 @@ pub(super) fn way<'t, F: wire::Frame>(
 ) -> Way<'t> {
     let plan = match wire::plan(frame, kernel, &Looked) {
         Ok(plan) => plan,
-        // not what the program hands to workers
+        // not what the program hands to workers, and on no way of ours
         Err(reason @ (Reason::NotUdp | Reason::Malformed | Reason::NotOurs)) => {
-            return Way::Refuse(reason);
+            return Way::Refuse(Direction::ToPeer, reason);
         }
         Err(_) => return Way::Datagram,
     };
@@ -120,7 +125,7 @@ pub(super) fn way<'t, F: wire::Frame>(
     match wire::rewrite(frame, &plan) {
         Ok(()) => Way::Out(lane, plan.forward),
         Err(Reason::NoHeadroom) => Way::Datagram,
-        Err(reason) => Way::Refuse(reason),
+        Err(reason) => Way::Refuse(came(&plan.forward), reason),
     }
 }
 
@@ -132,13 +137,25 @@ fn enter(
     egress: &super::Egress,
 ) -> Result<(), Reason> {
     let (arrival, payload) = datagram(frame)?;
-    let port = kernel.port(arrival.local.port());
-    let by = match egress.by_listener(arrival.local) {
-        Some((listener, _)) if port.is_listener() => listener,
-        _ => SocketId::RELAYED,
-    };
+    let by = receiver(arrival.local, kernel, egress);
     let entered = batch.push_from(by, &frame[payload], None, arrival);
     entered.then_some(()).ok_or(Reason::Truncated)
+}
+
+/// Whose socket would have received what came to `local`.
+fn receiver(local: SocketAddr, kernel: &FrameView<'_>, egress: &super::Egress) -> SocketId {
+    match egress.by_listener(local) {
+        Some((listener, _)) if kernel.port(local.port()).is_listener() => listener,
+        _ => SocketId::RELAYED,
+    }
+}
+
+/// Which way a frame was going that became no datagram; a listener's goes to peers.
+pub(super) fn direction(frame: &[u8], kernel: &FrameView<'_>, egress: &super::Egress) -> Direction {
+    match target(frame).map(|local| receiver(local, kernel, egress)) {
+        Some(SocketId::RELAYED) => Direction::ToClient,
+        _ => Direction::ToPeer,
+    }
 }
 
 fn came(forward: &Forward<'_>) -> Direction {

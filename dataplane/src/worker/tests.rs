@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wire::{Direction, Reason};
 
+mod frames;
 mod indications;
 mod parity;
 

@@ -1,5 +1,6 @@
-//! A global allocator that counts in every thread but the test's own.
+//! A global allocator that counts: in every thread but the test's own, and in the calling one.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
+#![allow(dead_code, reason = "a test counts either way")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,9 +12,11 @@ static COUNTED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static IS_TEST: Cell<bool> = const { Cell::new(false) };
+    static HERE: Cell<u64> = const { Cell::new(0) };
 }
 
 fn note() {
+    HERE.with(|here| here.set(here.get() + 1));
     if !IS_TEST.with(Cell::get) {
         COUNTED.fetch_add(1, SeqCst);
     }
@@ -53,4 +56,9 @@ pub(crate) fn leave_out_this_thread() {
 /// Allocations of all other threads so far.
 pub(crate) fn counted() -> u64 {
     COUNTED.load(SeqCst)
+}
+
+/// Allocations of the calling thread so far.
+pub(crate) fn counted_here() -> u64 {
+    HERE.with(Cell::get)
 }

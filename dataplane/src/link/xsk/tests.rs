@@ -1,6 +1,6 @@
 //! The rings against the kernel, over real interfaces, and against a kernel that is made up.
 
 mod faults;
-mod lab;
+pub(crate) mod lab;
 mod simulation;
 mod traffic;

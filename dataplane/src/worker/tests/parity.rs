@@ -137,6 +137,16 @@ impl Sent {
     }
 }
 
+/// A frame with a datagram whose UDP checksum is wrong.
+pub(super) fn unsound(remote: &str, local: &str) -> Vec<u8> {
+    let [remote, local] = [remote, local].map(address);
+    let arrival = Arrival { remote, local, ttl: 64, tos: 0, truncated: false };
+    let (by, payload) = (SocketId::RELAYED, b"payload".to_vec());
+    let mut frame = Sent { by, arrival, payload, checksum: true }.frame();
+    *frame.last_mut().expect("it is not empty") ^= 1;
+    frame
+}
+
 /// What left, in whatever way.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
@@ -211,7 +221,7 @@ fn by_frame(umem: &mut Umem, tables: &FrameTables, bytes: &[u8]) -> AsFrame {
             AsFrame::Left(Left { from, to, ttl, tos, payload })
         }
         Way::Datagram => AsFrame::Datagram(arrival, payload),
-        Way::Out(..) | Way::Refuse(_) => panic!("no lane of that number, and nothing malformed"),
+        Way::Out(..) | Way::Refuse(..) => panic!("no lane of that number, and nothing malformed"),
     }
 }
 

@@ -22,22 +22,22 @@ use crate::kernel::testing::{Host, ethtool, ip, is_root, monotonic};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../ebpf/object/divert.o");
 
-pub(super) const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 /// How long anything may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of a socket's receive buffer in a guest, which may stand still for a while.
-pub(super) const GUEST_BUFFER: usize = 32 << 20;
+pub(crate) const GUEST_BUFFER: usize = 32 << 20;
 
 /// What the test on the near host knows.
-pub(super) struct Lab {
-    pub(super) far: Arc<Host>,
+pub(crate) struct Lab {
+    pub(crate) far: Arc<Host>,
     /// The near end of the cable.
-    pub(super) near: String,
+    pub(crate) near: String,
 }
 
 /// Runs `test` on the near host. Without root it is skipped, and says what it needs.
-pub(super) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
+pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
     if !is_root() {
         eprintln!("skipped: network namespaces and AF_XDP need root");
         return;
@@ -65,13 +65,13 @@ pub(super) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
 }
 
 /// With two queues each.
-pub(super) fn cable_between(near: &str, far: &str, host: i32) -> String {
+pub(crate) fn cable_between(near: &str, far: &str, host: i32) -> String {
     let queues = "numrxqueues 2 numtxqueues 2";
     format!("link add {near} {queues} type veth peer name {far} {queues} netns {host}")
 }
 
 /// Addresses 192.0.N.1 and 192.0.N.2, known neighbours, whole checksums.
-pub(super) fn connect(near: &Host, far: &Host, x0: &str, x1: &str, net: u8) {
+pub(crate) fn connect(near: &Host, far: &Host, x0: &str, x1: &str, net: u8) {
     for (host, name, own, other) in [(near, x0, 1, 2), (far, x1, 2, 1)] {
         let name = name.to_owned();
         host.run(move || plug(&name, net, own, other));
@@ -83,7 +83,7 @@ fn mac(net: u8, host: u8) -> String {
 }
 
 /// One end of the cable.
-pub(super) fn plug(name: &str, net: u8, own: u8, other: u8) {
+pub(crate) fn plug(name: &str, net: u8, own: u8, other: u8) {
     // nothing but what the test sends
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     ip(&format!("link set {name} address {}", mac(net, own)));
@@ -95,13 +95,13 @@ pub(super) fn plug(name: &str, net: u8, own: u8, other: u8) {
 }
 
 /// The program that hands all frames over, attached to an interface.
-pub(super) struct Divert {
+pub(crate) struct Divert {
     _ebpf: Ebpf,
     sockets: XskMap<MapData>,
 }
 
 impl Divert {
-    pub(super) fn attach(interface: &str) -> Divert {
+    pub(crate) fn attach(interface: &str) -> Divert {
         let mut ebpf = Ebpf::load(OBJECT).expect("the object loads");
         let sockets = ebpf.take_map("SOCKETS").expect("it has the map");
         let sockets = XskMap::try_from(sockets).expect("of sockets");
@@ -112,29 +112,29 @@ impl Divert {
         Divert { _ebpf: ebpf, sockets }
     }
 
-    pub(super) fn add(&mut self, queue: &Queue) {
+    pub(crate) fn add(&mut self, queue: &Queue) {
         self.sockets.set(queue.number(), queue.as_fd().as_raw_fd(), 0).expect("a socket fits");
     }
 }
 
 /// Sends everything back that came, by the queue that it came by.
-pub(super) struct Reflector {
-    pub(super) umem: Umem,
-    pub(super) queues: Vec<Queue>,
+pub(crate) struct Reflector {
+    pub(crate) umem: Umem,
+    pub(crate) queues: Vec<Queue>,
     frames: Vec<Frame>,
     /// What is done to each frame before it goes back.
-    pub(super) change: fn(&mut Umem, &mut Frame),
+    pub(crate) change: fn(&mut Umem, &mut Frame),
     /// Frames that the tx ring had no room for.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Reflector {
-    pub(super) fn new(umem: Umem, queues: Vec<Queue>) -> Reflector {
+    pub(crate) fn new(umem: Umem, queues: Vec<Queue>) -> Reflector {
         Reflector { umem, queues, frames: Vec::with_capacity(64), change: |_, _| (), dropped: 0 }
     }
 
     /// One turn of the loop. How many frames it had.
-    pub(super) fn turn(&mut self) -> usize {
+    pub(crate) fn turn(&mut self) -> usize {
         let mut had = 0;
         for queue in &mut self.queues {
             had += queue.receive(&mut self.umem, &mut self.frames, 64);
@@ -158,7 +158,7 @@ impl Reflector {
 
     /// Turns until `done`, for as long as patience lasts.
     #[track_caller]
-    pub(super) fn turn_until(&mut self, what: &str, mut done: impl FnMut(&Reflector) -> bool) {
+    pub(crate) fn turn_until(&mut self, what: &str, mut done: impl FnMut(&Reflector) -> bool) {
         let started = monotonic();
         while !done(self) {
             assert!(monotonic() - started < PATIENCE, "{what} never came: {self:?}");
@@ -181,7 +181,7 @@ impl std::fmt::Debug for Reflector {
 
 /// Exchanges MAC addresses, IPv4 addresses and UDP ports: no checksum changes. False for anything
 /// but a UDP datagram for [`PORT`].
-pub(super) fn swap(bytes: &mut [u8]) -> bool {
+pub(crate) fn swap(bytes: &mut [u8]) -> bool {
     if bytes.len() < 42 || bytes[12..14] != [8, 0] || bytes[23] != 17 {
         return false;
     }
@@ -198,14 +198,14 @@ pub(super) fn swap(bytes: &mut [u8]) -> bool {
 }
 
 /// A socket on the far host, connected to the near one's [`PORT`].
-pub(super) fn far_socket(net: u8, port: u16) -> UdpSocket {
+pub(crate) fn far_socket(net: u8, port: u16) -> UdpSocket {
     let socket = UdpSocket::bind((format!("192.0.{net}.2"), port)).expect("a free port");
     socket.connect((format!("192.0.{net}.1"), PORT)).expect("a route");
     socket.set_read_timeout(Some(PATIENCE)).expect("an option");
     socket
 }
 
-pub(super) fn open(interface: &str, number: u32, umem: &mut Umem, entries: u32) -> Queue {
+pub(crate) fn open(interface: &str, number: u32, umem: &mut Umem, entries: u32) -> Queue {
     let options = Options { copying: Copying::Copy, entries, busy_poll: None };
     Queue::open(interface, number, umem, &options).unwrap_or_else(|error| panic!("{error}"))
 }
