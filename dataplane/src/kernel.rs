@@ -24,6 +24,7 @@ mod maps;
 mod netlink;
 mod network;
 mod paths;
+mod presence;
 mod program;
 mod punting;
 mod routes;
@@ -37,7 +38,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -101,6 +102,10 @@ struct Port {
     name: String,
     /// While attached: the interface's index, and what keeps the program there.
     link: Option<(u32, OwnedFd)>,
+    /// The number of the program that the link keeps there; `None` where the kernel does not tell.
+    program: Option<u32>,
+    /// Somebody took the program off: it is tried again until it is back.
+    taken: bool,
     /// The index that was last tried in vain.
     refused: Option<u32>,
     /// Interfaces that leave VLAN tags in frames for us. Given back once the program is off.
@@ -189,6 +194,8 @@ impl Kernel {
         let port = |name: &&String| Port {
             name: (*name).clone(),
             link: None,
+            program: None,
+            taken: false,
             refused: None,
             untagging: Vec::new(),
         };
@@ -266,9 +273,11 @@ impl Kernel {
     /// To be called about every second. `now` is CLOCK_MONOTONIC.
     ///
     /// Checks neighbours that only the program uses, so that a gateway that silently changed its
-    /// address is noticed, and the relation of the kernel's two clocks.
+    /// address is noticed, the relation of the kernel's two clocks, and that the program still is where
+    /// it was attached.
     pub fn tick(&mut self, now: Duration) -> Changes {
-        if now.saturating_sub(self.checked) >= CLOCK_CHECK {
+        let check = now.saturating_sub(self.checked) >= CLOCK_CHECK;
+        if check {
             self.checked = now;
             if let Ok(reading) = self.program.read_clock()
                 && self.clock.correct(reading)
@@ -279,7 +288,11 @@ impl Kernel {
             }
         }
         let settled = self.network.tick();
-        self.follow(settled)
+        let mut changes = self.follow(settled);
+        if check {
+            self.look_after(&mut changes);
+        }
+        changes
     }
 
     /// All counters.
@@ -379,7 +392,9 @@ impl Kernel {
         if tagged {
             attached.why += "; its VLANs need txvlan off at its far end (ethtool -K)";
         }
+        port.program = attach::program_of(fd.as_fd()).ok().flatten();
         port.link = Some((link.index, fd));
+        port.taken = false;
         Ok(attached)
     }
 

@@ -250,3 +250,41 @@ fn create_link(program: BorrowedFd<'_>, index: u32, flags: u32) -> io::Result<Ow
     // SAFETY: the kernel made this descriptor for us, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// The program, by number, that `link` keeps on an interface; `None` where it was taken off by force
+/// (`BPF_LINK_DETACH`, which root may do to anybody's).
+pub(crate) fn program_of(link: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    /// The start of `struct bpf_link_info`, of a link for XDP.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program: u32,
+        gap: u32,
+        ifindex: u32,
+        rest: u32,
+    }
+    /// The `info` member of `union bpf_attr`.
+    #[repr(C)]
+    struct Attributes {
+        fd: i32,
+        size: u32,
+        info: u64,
+    }
+    let mut info = Info::default();
+    let attributes = Attributes {
+        fd: link.as_raw_fd(),
+        size: size_of::<Info>() as u32,
+        info: (&raw mut info).expose_provenance() as u64,
+    };
+    let (command, size) = (OBJ_GET_INFO_BY_FD, size_of::<Attributes>());
+    // SAFETY: the kernel reads `attributes` and writes at most its `size` bytes to `info`; both live
+    // through the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size) };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((info.ifindex != 0).then_some(info.program))
+}

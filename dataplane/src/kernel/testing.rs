@@ -89,6 +89,17 @@ pub(crate) fn with_capabilities<T: Send>(bits: &[u32], job: impl FnOnce() -> T +
     })
 }
 
+/// Takes a program off its interface by force, as `bpftool link detach` does.
+pub(crate) fn force_off(link: std::os::fd::BorrowedFd<'_>) {
+    use std::os::fd::AsRawFd;
+    const LINK_DETACH: libc::c_int = 34;
+    let attributes = [link.as_raw_fd(), 0];
+    let size = size_of_val(&attributes);
+    // SAFETY: the kernel reads `size` bytes of an array that lives through the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const attributes, size) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// Another host: a second namespace.
 pub(crate) struct Host {
     jobs: Option<Sender<Job>>,

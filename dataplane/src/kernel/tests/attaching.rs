@@ -1,6 +1,7 @@
 //! Where the program can be attached, where not, and that nothing is left of it.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::kernel::attach::suitable;
 use crate::kernel::links::Links;
 use crate::kernel::netlink::facts::{Link, LinkKind};
 use crate::kernel::network::Network;
-use crate::kernel::testing::{ethtool, in_namespace, ip, try_ip, with_capabilities};
+use crate::kernel::testing::{ethtool, force_off, in_namespace, ip, try_ip, with_capabilities};
 use crate::kernel::{AttachError, Kernel, XdpMode};
 
 /// The program on an interface, as the kernel tells.
@@ -357,4 +358,44 @@ fn a_killed_process_leaves_nothing_attached() {
 fn the_kernel_tier_can_live_on_any_thread() {
     fn sendable<T: Send>() {}
     sendable::<Kernel>();
+}
+
+#[test]
+fn a_program_that_somebody_took_off_is_told_once_and_attached_again_when_that_can_be() {
+    in_namespace(|| {
+        // given
+        let _lab = Lab::new();
+        let (mut kernel, _) = attach(|_| ()).unwrap();
+        let mut now = Duration::from_secs(1000);
+        let mut tick = |kernel: &mut Kernel| {
+            now += Duration::from_secs(5);
+            let changes = kernel.tick(now);
+            let attached: Vec<_> = changes.attached.into_iter().map(|one| one.name).collect();
+            let lost: Vec<_> = changes.lost.into_iter().map(|(name, _)| name).collect();
+            (lost, attached)
+        };
+        assert_eq!(tick(&mut kernel), (vec![], vec![]), "nothing happened yet");
+
+        // when another program takes its place
+        let (_, link) = kernel.interfaces[0].link.as_ref().unwrap();
+        force_off(link.as_fd());
+        let (other, _) = attach(|config| config.interfaces = vec!["eth0".into()]).unwrap();
+
+        // then
+        assert_eq!(tick(&mut kernel), (vec!["eth0".to_owned()], vec![]));
+        assert!(kernel.attached().map(|(_, name)| name).eq(["eth1"]));
+        assert_eq!(tick(&mut kernel), (vec![], vec![]), "it was told");
+
+        // and when that goes
+        drop(other);
+        assert!(becomes_free("eth0"));
+        assert_eq!(tick(&mut kernel), (vec![], vec!["eth0".to_owned()]));
+        assert!(kernel.attached().map(|(_, name)| name).eq(["eth0", "eth1"]));
+
+        // and when nobody takes its place
+        let (_, link) = kernel.interfaces[0].link.as_ref().unwrap();
+        force_off(link.as_fd());
+        assert_eq!(tick(&mut kernel), (vec!["eth0".to_owned()], vec!["eth0".to_owned()]));
+        assert_eq!(tick(&mut kernel), (vec![], vec![]));
+    });
 }
