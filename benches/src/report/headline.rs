@@ -21,6 +21,7 @@ struct Ratio {
 const ONE_CORE: Pick = |round| round.one_core;
 pub(super) const PDR: Pick = |round| (round.pdr.offered_pps > 0.0).then_some(round.pdr);
 const DRAINED: Pick = |round| round.drained;
+const DRAINED_WHOLLY: Pick = |round| round.drained_wholly;
 
 const fn at_pdr(
     name: &'static str,
@@ -31,7 +32,7 @@ const fn at_pdr(
     Ratio { name, of, to, pick: PDR, wanted }
 }
 
-const RATIOS: [Ratio; 10] = [
+const RATIOS: [Ratio; 11] = [
     Ratio {
         name: "native XDP : bare XDP, one core for all",
         of: "xdp",
@@ -58,10 +59,17 @@ const RATIOS: [Ratio; 10] = [
     at_pdr("AF_XDP (copy) : sockets, at 0.1 %", "af-xdp", "sockets", &[]),
     at_pdr("sockets : pion, at 0.1 %", "sockets", "pion", &[]),
     Ratio {
-        name: "two workers : one, full sockets emptied",
+        name: "two workers : one, full sockets emptied, while both have work",
         of: "two-workers",
         to: "one-worker",
         pick: DRAINED,
+        wanted: &[("two-cores", 1.7)],
+    },
+    Ratio {
+        name: "two workers : one, full sockets emptied, until all is out",
+        of: "two-workers",
+        to: "one-worker",
+        pick: DRAINED_WHOLLY,
         wanted: &[("two-cores", 1.7)],
     },
 ];

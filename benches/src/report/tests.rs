@@ -34,6 +34,7 @@ fn entry(subject: &str, pdr: [f64; 2], limit: Limit) -> Entry {
         pdr: rate(*pps, limit),
         lossless: Some(rate(pps * 0.75, Limit::Subject)),
         drained: None,
+        drained_wholly: None,
         cpu: Some(Cpu { pps: 50_000.0, process_ns: 4_000.0, napi_ns: 300.0 }),
         latency: Latency::of(0.5, pps * 0.5, 0.0, vec![(10_000, 50), (20_000, 50)])
             .into_iter()

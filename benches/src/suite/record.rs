@@ -151,8 +151,10 @@ pub(crate) struct Round {
     /// none.
     pub(crate) pdr: Rate,
     pub(crate) lossless: Option<Rate>,
-    /// What full sockets were emptied at, after the generator had ended.
+    /// What full sockets were emptied at, after the generator had ended: while every worker had
+    /// something to do, and until the last of them was done.
     pub(crate) drained: Option<Rate>,
+    pub(crate) drained_wholly: Option<Rate>,
     /// At an equal offered rate.
     pub(crate) cpu: Option<Cpu>,
     /// At 10, 50 and 90 % of `pdr`.
@@ -212,6 +214,8 @@ pub(crate) struct Trial {
     /// From the first to the last; where full sockets were emptied, what all would have taken as the
     /// first three quarters did.
     pub(crate) seconds: f64,
+    /// Where full sockets were emptied: until the last datagram was out.
+    pub(crate) emptied_seconds: Option<f64>,
     pub(crate) sent: u64,
     /// Taken by the relay's interfaces.
     pub(crate) entered: u64,

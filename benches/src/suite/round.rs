@@ -198,16 +198,21 @@ impl Measuring<'_> {
     fn drained(&mut self) -> Result<()> {
         let packets = f64::from(self.turn.scenario.channels) * f64::from(DRAINED_EACH);
         let (offer, time) = (Offer::Rate(FILL_RATE), Duration::from_secs_f64(packets / FILL_RATE));
-        let mut rates = Vec::new();
+        let (mut rates, mut whole) = (Vec::new(), Vec::new());
         for _ in 0..DRAINS {
             ensure!(!sys::stopping(), "interrupted");
             let outcome = self.bench.drain(offer, time)?;
             ensure!(outcome.trial.received > 0, "nothing was relayed of {packets}");
             rates.push(outcome.trial.rate());
+            let emptied = outcome.trial.emptied_seconds;
+            whole.extend(emptied.map(|seconds| outcome.trial.received as f64 / seconds));
             self.round.trials.push(outcome.trial);
         }
-        let pps = Samples::numbered(&rates).median();
-        self.round.drained = Some(Rate { offered_pps: pps, pps, limit: Limit::Subject });
+        let middle = |rates: &[f64]| {
+            let pps = Samples::numbered(rates).median();
+            Some(Rate { offered_pps: pps, pps, limit: Limit::Subject })
+        };
+        (self.round.drained, self.round.drained_wholly) = (middle(&rates), middle(&whole));
         Ok(())
     }
 

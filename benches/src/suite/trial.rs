@@ -147,6 +147,7 @@ impl Bench {
                 Offer::Most => None,
             },
             seconds: sent.time.as_secs_f64(),
+            emptied_seconds: None,
             sent: sent.packets.iter().sum(),
             entered: after.entered - before.entered,
             left: after.left - before.left,
@@ -167,7 +168,8 @@ impl Bench {
 
     /// Fills the sockets of the stopped relay, and counts how fast it empties them: the generator
     /// has no part in that. Packets that found their socket full are lost before the time counts. The
-    /// rate is that of the first three quarters: then every worker still has something to do.
+    /// rate is that of the first three quarters, when every worker still has something to do; the
+    /// time until the last datagram is out stands beside it.
     ///
     /// # Errors
     /// As [`Bench::trial`].
@@ -210,6 +212,7 @@ impl Bench {
             seen_at.into_iter().find(|(count, _)| *count >= most).unwrap_or((last, last_at));
         let share = outcome.trial.received as f64 / (count - before.received).max(1) as f64;
         outcome.trial.seconds = Duration::from_nanos(at - start).as_secs_f64() * share;
+        outcome.trial.emptied_seconds = Some(Duration::from_nanos(last_at - start).as_secs_f64());
         // how late the sockets were filled does not matter
         outcome.trial.void = None;
         Ok(outcome)
