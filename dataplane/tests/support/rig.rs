@@ -92,12 +92,24 @@ impl Rig {
             let probe = std::net::UdpSocket::bind((ip.parse::<IpAddr>().unwrap(), 0)).unwrap();
             let relay = probe.local_addr().unwrap();
             drop(probe);
+            let before = self.open_ports(worker);
             if let Ok(port) = self.plane.open_port(worker, relay) {
                 self.plane.flush();
+                // a worker in the middle of a round hears of it at the next, and until then leaves
+                // what needs the port to the control thread; one that closes others counts no more
+                let end = monotonic() + Duration::from_millis(500);
+                while before.is_some() && self.open_ports(worker) <= before && monotonic() < end {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
                 return (port, relay);
             }
         }
         panic!("no relay port on {ip}");
+    }
+
+    /// Of a worker; a session thread does not say.
+    fn open_ports(&self, worker: usize) -> Option<u64> {
+        self.plane.stats().workers.get(worker).map(|worker| worker.ports)
     }
 
     /// A relay port on `relay_ip` and a channel from `client` to `peer` through it.
