@@ -1,6 +1,8 @@
 //! A server on loopback, no NAT: reach, relay, and what goes wrong.
 
+use std::net::UdpSocket;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use turnwire_tests::relay::turnwire_binary;
@@ -18,14 +20,37 @@ fn probe(arguments: &[&str]) -> (bool, Value, String) {
     (output.status.success(), json, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn relay(port: u16) -> Running {
-    let mut command = Command::new(turnwire_binary().unwrap());
-    let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{}", port + 1));
-    command.args(turnwire_arguments(&listen, &other, "127.0.0.1"));
-    command.args(["--allow-peer=127.0.0.0/8", "--auth-secret=s3cret"]);
-    let running = Running::start(command);
-    crate::lab::wait_for(&[], &listen);
-    running
+/// A relay and its port. Someone else may take that port first: then another is tried.
+fn relay() -> (Running, u16) {
+    for _ in 0..10 {
+        let port = free_port();
+        let mut command = Command::new(turnwire_binary().unwrap());
+        let (listen, other) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{}", port + 1));
+        command.args(turnwire_arguments(&listen, &other, "127.0.0.1"));
+        command.args(["--allow-peer=127.0.0.0/8", "--auth-secret=s3cret"]);
+        let mut running = Running::start(command);
+        if answers(&listen, &mut running) {
+            return (running, port);
+        }
+    }
+    panic!("no relay comes up");
+}
+
+/// Waits until a relay answers; false if it has ended instead.
+fn answers(listen: &str, running: &mut Running) -> bool {
+    let request: Vec<u8> = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    for _ in 0..150 {
+        let _ = socket.send_to(&request, listen);
+        if socket.recv(&mut [0; 1500]).is_ok() {
+            return true;
+        }
+        if running.has_ended() {
+            return false;
+        }
+    }
+    panic!("nothing answers at {listen}");
 }
 
 /// One relay at a time: they share relay ports, and free ports stay free.
@@ -38,9 +63,9 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
 /// A port that nobody has, with the one above it, below the relay ports.
 fn free_port() -> u16 {
     loop {
-        let one = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let one = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = one.local_addr().unwrap().port();
-        if port < 50_000 && std::net::UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
+        if port < 50_000 && UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
             return port;
         }
     }
@@ -50,8 +75,7 @@ fn free_port() -> u16 {
 fn a_server_is_reached_and_relays_by_udp_and_tcp() {
     // given
     let _alone = alone();
-    let port = free_port();
-    let _relay = relay(port);
+    let (_relay, port) = relay();
     let server = format!("127.0.0.1:{port}");
     // when
     let (good, json, said) = probe(&["--server", &server, "--user", "u", "--password", "p"]);
@@ -73,8 +97,7 @@ fn a_server_is_reached_and_relays_by_udp_and_tcp() {
 #[test]
 fn a_secret_makes_credentials() {
     let _alone = alone();
-    let port = free_port();
-    let _relay = relay(port);
+    let (_relay, port) = relay();
     let server = format!("127.0.0.1:{port}");
     let (good, json, said) =
         probe(&["--server", &server, "--auth-secret", "s3cret", "--transport", "udp"]);
@@ -85,8 +108,7 @@ fn a_secret_makes_credentials() {
 #[test]
 fn what_does_not_work_is_said_with_its_code_and_the_status_is_not_0() {
     let _alone = alone();
-    let port = free_port();
-    let _relay = relay(port);
+    let (_relay, port) = relay();
     let server = format!("127.0.0.1:{port}");
     let wrong = ["--server", &server, "--user", "u", "--password", "wrong", "--transport", "udp"];
     let (good, json, _) = probe(&wrong);
