@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 use crate::lab::{Host, Lab};
 use crate::wait::SOON;
 
+/// Times that a relay may say that it is too busy; it waits a second each time.
+const BUSY_MAX: usize = 10;
+
 /// One reading of all metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics(String);
@@ -49,11 +52,22 @@ impl Metrics {
     }
 }
 
-/// A GET request to the admin server; gives the body.
+/// A GET request to the admin server; gives the body. Asks again for a while where the relay says
+/// that it has no time (503), as it may on a machine with too much to do.
 ///
 /// # Errors
 /// No answer, or another than 200.
 pub fn get(lab: &Lab, admin: SocketAddr, path: &str) -> Result<String> {
+    for _ in 0..BUSY_MAX {
+        if let Some(body) = ask(lab, admin, path)? {
+            return Ok(body);
+        }
+    }
+    bail!("GET {path}: 503, {BUSY_MAX} times");
+}
+
+/// The body, if there was time for it.
+fn ask(lab: &Lab, admin: SocketAddr, path: &str) -> Result<Option<String>> {
     let mut stream = lab.tcp(Host::Relay, admin)?;
     stream.set_read_timeout(Some(SOON))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
@@ -62,10 +76,13 @@ pub fn get(lab: &Lab, admin: SocketAddr, path: &str) -> Result<String> {
     stream.read_to_string(&mut answer).context("reading from the admin server")?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer has a head")?;
     let status = head.lines().next().unwrap_or_default();
+    if status.contains(" 503 ") {
+        return Ok(None);
+    }
     if !status.contains(" 200 ") {
         bail!("GET {path}: {status}");
     }
-    Ok(unchunked(head, body))
+    Ok(Some(unchunked(head, body)))
 }
 
 /// Undoes chunked transfer coding, if there is any.
