@@ -5,6 +5,7 @@
 //! time, plainly and slowly, so that a fault of the relay cannot hide behind the same fault in its
 //! test.
 
+pub mod cable;
 pub mod call;
 pub mod client;
 pub mod frame;

@@ -9,7 +9,6 @@
 //! Rounds alternate, the first of each is dropped, and the result is the median of the rates at which
 //! right datagrams came back, and their ratio. A rate by itself means nothing on a shared machine.
 
-mod cable;
 mod ours;
 mod theirs;
 
@@ -22,8 +21,7 @@ use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 use clap::Parser;
 use traffic::{Flow, Leg, Offer, Path, Place, Scheme, Traffic, Wrapper, sys};
-
-use cable::{Cable, FAR, MACS, NEAR};
+use turnwire_tests::cable::{Cable, FAR, MACS, NEAR};
 
 static DIVERT: &[u8] = include_bytes_aligned!("../../../ebpf/object/divert.o");
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::Result;
 use dataplane::link::xsk::{Copying, FrameSize, Options, Queue, Umem};
+use turnwire_tests::cable::FAR_NAME;
 
-use crate::cable::FAR_NAME;
 use crate::{Divert, ENTRIES, FRAMES, swap};
 
 /// Frames of one turn.

@@ -1,14 +1,22 @@
 //! Generator and sink against bare programs, which lose nothing by themselves.
 
-mod cable;
-
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use cable::{Cable, MACS};
 use traffic::xsk::{Copying, Sender};
 use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic, Wrapper};
+use turnwire_tests::cable::{Cable, MACS};
+use turnwire_tests::namespace;
+
+/// `None`, having said so, without privilege.
+fn cable() -> Result<Option<Cable>> {
+    if !namespace::is_root() {
+        eprintln!("skipped: network namespaces need root (CAP_SYS_ADMIN)");
+        return Ok(None);
+    }
+    Cable::new().map(Some)
+}
 
 fn scheme(cable: &Cable, addresses: [&str; 2], payloads: &[u16], tracked: bool) -> Scheme {
     let [src, dst] = addresses.map(|text| text.parse::<IpAddr>().expect("an address"));
@@ -73,7 +81,7 @@ fn everything_that_is_sent_comes_back_and_is_counted_once() -> Result<()> {
         for (payloads, tracked) in
             [(&[160][..], true), (&[20, 21, 27, 28, 29, 1_160, 1_440], true), (&[20, 1_160], false)]
         {
-            let Some(cable) = Cable::new()? else { return Ok(()) };
+            let Some(cable) = cable()? else { return Ok(()) };
             let mut traffic = Traffic::open(&scheme(&cable, addresses, payloads, tracked))?;
             set_flows(&traffic, &flows());
             cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
@@ -119,7 +127,7 @@ fn check_tracked(traffic: &Traffic, total: u64) {
 #[test]
 fn af_xdp_sends_the_same_frames() -> Result<()> {
     for addresses in [["10.7.0.1", "10.7.0.2"], ["fd07::1", "fd07::2"]] {
-        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let Some(cable) = cable()? else { return Ok(()) };
         let mut traffic = Traffic::open(&scheme(&cable, addresses, &[20, 21, 160, 1_440], true))?;
         set_flows(&traffic, &flows());
         cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
@@ -154,7 +162,7 @@ const INDICATIONS: [([&str; 2], &str, bool, bool); 4] = [
 #[test]
 fn send_indications_come_back_whole_and_one_of_another_peer_is_seen() -> Result<()> {
     for (addresses, peer, tracked, by_socket) in INDICATIONS {
-        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let Some(cable) = cable()? else { return Ok(()) };
         let mut scheme = scheme(&cable, addresses, &[20, 160, 1_160], tracked);
         scheme.paths[0].peer = Some(peer.parse()?);
         // given a client that sends by indications, and one by channel
@@ -196,7 +204,7 @@ fn send_indications_come_back_whole_and_one_of_another_peer_is_seen() -> Result<
 #[ignore = "a measurement, for a quiet machine"]
 fn how_fast() -> Result<()> {
     for tracked in [false, true] {
-        let Some(cable) = Cable::new()? else { return Ok(()) };
+        let Some(cable) = cable()? else { return Ok(()) };
         let mut traffic =
             Traffic::open(&scheme(&cable, ["10.7.0.1", "10.7.0.2"], &[160], tracked))?;
         set_flows(&traffic, &flows());

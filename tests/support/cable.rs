@@ -1,32 +1,42 @@
-//! A cable between two network namespaces of this run's own, removed after it.
+//! A cable between two network namespaces of its own, removed with it: for programs that are tested
+//! or measured without a relay.
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-/// Generator and sink.
-pub(crate) const NEAR: usize = 0;
-/// The reflector.
-pub(crate) const FAR: usize = 1;
-pub(crate) const FAR_NAME: &str = "far";
-pub(crate) const MACS: [[u8; 6]; 2] = [[2, 0x58, 0, 0, 0, 1], [2, 0x58, 0, 0, 0, 2]];
+use crate::namespace;
 
-pub(crate) struct Cable {
-    /// Interface indexes.
-    pub(crate) index: [u32; 2],
-}
+/// Our end, for a generator and a sink.
+pub const NEAR: usize = 0;
+/// The other end.
+pub const FAR: usize = 1;
+/// The interface there.
+pub const FAR_NAME: &str = "far";
+/// The Ethernet addresses of both ends.
+pub const MACS: [[u8; 6]; 2] = [[2, 0x54, 0, 0, 0, 1], [2, 0x54, 0, 0, 0, 2]];
 
-fn namespace(end: usize) -> String {
-    format!("twx{}{}", std::process::id(), ["n", "f"][end])
+/// Both ends.
+#[derive(Debug)]
+pub struct Cable {
+    name: String,
+    /// Interface indexes, by end.
+    pub index: [u32; 2],
 }
 
 impl Cable {
+    /// Lays one. The kernel says nothing on it by itself: IPv6 is off.
+    ///
     /// # Errors
-    /// Without root.
-    pub(crate) fn new() -> Result<Cable> {
+    /// Without root (CAP_SYS_ADMIN), `ip` or `ethtool`.
+    pub fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut cable = Self { name: format!("twc{}-{count}", std::process::id()), index: [0; 2] };
         let text = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-        let [near, far] = [namespace(NEAR), namespace(FAR)];
+        let [near, far] = [cable.namespace(NEAR), cable.namespace(FAR)];
         let script = format!(
             "ip netns add {near}; ip netns add {far}
             for space in {near} {far}; do
@@ -42,7 +52,6 @@ impl Cable {
             text(MACS[NEAR]),
             text(MACS[FAR])
         );
-        let mut cable = Cable { index: [0; 2] };
         let output = Command::new("sh").args(["-ec", &script]).output()?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr));
@@ -55,20 +64,27 @@ impl Cable {
         Ok(cable)
     }
 
+    fn namespace(&self, end: usize) -> String {
+        format!("{}{}", self.name, ["n", "f"][end])
+    }
+
     /// Runs `task` at one end.
-    pub(crate) fn inside<T: Send>(
+    ///
+    /// # Errors
+    /// The task's, or the namespace's.
+    pub fn inside<T: Send>(
         &self,
         end: usize,
         task: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
-        turnwire_tests::namespace::inside(&PathBuf::from("/run/netns").join(namespace(end)), task)
+        namespace::inside(&PathBuf::from("/run/netns").join(self.namespace(end)), task)
     }
 }
 
 impl Drop for Cable {
     fn drop(&mut self) {
         for end in [NEAR, FAR] {
-            let _ = Command::new("ip").args(["netns", "delete", &namespace(end)]).output();
+            let _ = Command::new("ip").args(["netns", "delete", &self.namespace(end)]).output();
         }
     }
 }
