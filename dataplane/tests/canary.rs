@@ -4,7 +4,8 @@
 #[path = "support/rig.rs"]
 mod rig;
 
-use rig::{Host, Numbers, PATIENCE, Rig, Told, channel_data, stun};
+use rig::{Host, PATIENCE, Rig, Told, channel_data, stun};
+use turnwire_tests::random::Random;
 
 const CANARY: u8 = 0xc5;
 const EXCHANGES: usize = 100_000;
@@ -12,9 +13,7 @@ const WINDOW: usize = 50;
 
 #[test]
 fn the_canary_is_never_seen_in_100_000_exchanges() {
-    let seed = 8;
-    println!("seed {seed}");
-    let mut numbers = Numbers(seed);
+    let mut random = Random::replayable(8);
     let mut rig = Rig::start(1, &["127.0.0.1:0", "[::1]:0"]);
     let (mut client, mut peer) = (Host::new("127.0.0.1"), Host::new("::1"));
     let listener = rig.listener(0);
@@ -41,9 +40,9 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
     let mut pattern: Vec<u8> = (0..2000).map(|at| at as u8).collect();
     pattern.iter_mut().filter(|byte| **byte == CANARY).for_each(|byte| *byte = 0);
     for round in 0..EXCHANGES / WINDOW {
-        let data: Vec<&[u8]> = (0..WINDOW).map(|_| piece(&pattern, &mut numbers)).collect();
+        let data: Vec<&[u8]> = (0..WINDOW).map(|_| piece(&pattern, &mut random)).collect();
         for data in &data {
-            client.put(listener, &channel_data(0x4000, data, numbers.below(4)), None);
+            client.put(listener, &channel_data(0x4000, data, random.below(4)), None);
         }
         client.flush();
         let mut expected = data.iter();
@@ -58,7 +57,7 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
         });
         assert_eq!(expected.count(), 0, "round {round}");
         // and through the rings, both ways
-        let message = stun(numbers.below(200));
+        let message = stun(random.below(200));
         client.send(listener, &message);
         match &rig.told(1, PATIENCE)[..] {
             [Told::Client { bytes, .. }] => assert_eq!(*bytes, message),
@@ -70,7 +69,7 @@ fn the_canary_is_never_seen_in_100_000_exchanges() {
     }
 }
 
-fn piece<'p>(pattern: &'p [u8], numbers: &mut Numbers) -> &'p [u8] {
-    let start = numbers.below(800);
-    &pattern[start..start + numbers.below(1200)]
+fn piece<'p>(pattern: &'p [u8], random: &mut Random) -> &'p [u8] {
+    let start = random.below(800);
+    &pattern[start..start + random.below(1200)]
 }

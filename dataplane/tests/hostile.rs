@@ -7,10 +7,11 @@ mod rig;
 use dataplane::batch::Marks;
 use dataplane::{Config, Dataplane, OpenPortError, StartError, Tuning, monotonic};
 use mio::{Poll, Token, Waker};
-use rig::{Host, Numbers, PATIENCE, Rig, Told, channel_data, config, stun};
+use rig::{Host, PATIENCE, Rig, Told, channel_data, config, stun};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use turnwire_tests::random::Random;
 use wire::Reason;
 
 /// The one reason that a snapshot's worker 0 refused anything for, and how often.
@@ -22,9 +23,7 @@ fn refused(rig: &Rig) -> Vec<(Reason, u64)> {
 
 #[test]
 fn every_datagram_ends_in_exactly_one_counter() {
-    let seed = 2024;
-    println!("seed {seed}");
-    let mut numbers = Numbers(seed);
+    let mut random = Random::replayable(2024);
     let mut rig = Rig::start(1, &["127.0.0.1:0"]);
     let (mut client, mut peer) = (Host::new("127.0.0.1"), Host::new("127.0.0.1"));
     let (mut stranger, listener) = (Host::new("127.0.0.1"), rig.listener(0));
@@ -34,11 +33,11 @@ fn every_datagram_ends_in_exactly_one_counter() {
     for _ in 0..100 {
         let (mut got_peer, mut got_client, mut got_told) = (0, 0, 0);
         for _ in 0..32 {
-            let data = vec![0x31; numbers.below(1200)];
+            let data = vec![0x31; random.below(1200)];
             sent += 1;
-            match numbers.below(10) {
+            match random.below(10) {
                 0 | 1 => {
-                    client.put(listener, &channel_data(0x4000, &data, numbers.below(4)), None);
+                    client.put(listener, &channel_data(0x4000, &data, random.below(4)), None);
                     got_peer += 1;
                 }
                 2 | 3 => {
@@ -54,7 +53,7 @@ fn every_datagram_ends_in_exactly_one_counter() {
                     got_told += 1;
                 }
                 _ => {
-                    stranger.put(listener, &stun(numbers.below(100)), None);
+                    stranger.put(listener, &stun(random.below(100)), None);
                     got_told += 1;
                 }
             }

@@ -8,7 +8,8 @@ use dataplane::Tuning;
 use dataplane::batch::Marks;
 use dataplane::link::Offload;
 use dataplane::stats::WorkerSnapshot;
-use rig::{Host, Numbers, PATIENCE, Rig, channel_data, config};
+use rig::{Host, PATIENCE, Rig, channel_data, config};
+use turnwire_tests::random::Random;
 
 const MIXES: [(&str, &str); 4] =
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::1"), ("::1", "127.0.0.1")];
@@ -17,14 +18,14 @@ const MIXES: [(&str, &str); 4] =
 type Flow = Vec<(Vec<u8>, Marks)>;
 
 /// A burst of up to 60 datagrams: runs of one size, then of others, some empty, some marked.
-fn burst(numbers: &mut Numbers) -> Vec<(Vec<u8>, Marks)> {
+fn burst(random: &mut Random) -> Vec<(Vec<u8>, Marks)> {
     let mut burst = Vec::new();
     while burst.len() < 40 {
-        let size = [0, 1, 20, 160, 160, 1160, 1160][numbers.below(7)];
-        let tos = [0, 0, 0xb8, 0x01, 0x03][numbers.below(5)];
-        let marks = Marks { ttl: 60 + numbers.below(2) as u8, tos };
-        for _ in 0..=numbers.below(20) {
-            burst.push(((0..size).map(|_| numbers.next() as u8).collect(), marks));
+        let size = [0, 1, 20, 160, 160, 1160, 1160][random.below(7)];
+        let tos = [0, 0, 0xb8, 0x01, 0x03][random.below(5)];
+        let marks = Marks { ttl: 60 + random.below(2) as u8, tos };
+        for _ in 0..=random.below(20) {
+            burst.push(((0..size).map(|_| random.next_u64() as u8).collect(), marks));
         }
         // and one that is shorter than those before it
         burst.push((vec![0x5a; size / 2], marks));
@@ -40,12 +41,12 @@ fn relayed(offload: Offload, mix: (&str, &str)) -> ([Flow; 2], WorkerSnapshot) {
     let (mut client, mut peer) = (Host::new(mix.0), Host::new(mix.1));
     let listener = rig.listener(usize::from(client.address.is_ipv6()));
     let route = rig.channel(client.address, listener, mix.1, peer.address);
-    let mut numbers = Numbers(19);
+    let mut random = Random::replayable(19);
     let mut flows: [Flow; 2] = Default::default();
     for _ in 0..20 {
-        let burst = burst(&mut numbers);
+        let burst = burst(&mut random);
         for (data, marks) in &burst {
-            let padding = numbers.below(4);
+            let padding = random.below(4);
             client.put(listener, &channel_data(0x4000, data, padding), Some(*marks));
         }
         client.flush();

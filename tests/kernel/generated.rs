@@ -6,36 +6,19 @@ use crate::expect;
 use crate::host::Host;
 use crate::program::Program;
 use crate::world::Relay;
-
-/// A small generator (SplitMix64) whose seed is printed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
+use turnwire_tests::random::Random;
 
 fn frame(random: &mut Random) -> Vec<u8> {
     let call = call(NAMES[random.below(NAMES.len())]);
     let size = if random.one_in(3) { random.below(1500) } else { random.below(64) };
-    let data: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
+    let data: Vec<u8> = (0..size).map(|_| random.next_u64() as u8).collect();
     let up = random.one_in(2);
     let mut sent = if up { from_client(&call, &data) } else { from_peer(&call, &data) };
     if up {
-        sent.payload.extend((0..random.below(5)).map(|_| random.next() as u8));
+        sent.payload.extend((0..random.below(5)).map(|_| random.next_u64() as u8));
     }
-    sent.ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next() as u8 };
-    sent.traffic_class = random.next() as u8;
+    sent.ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next_u64() as u8 };
+    sent.traffic_class = random.next_u64() as u8;
     sent.dont_fragment = random.one_in(2);
     sent.checksum = !random.one_in(8);
     match random.below(12) {
@@ -48,7 +31,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
         sent.options = vec![0; 8];
     }
     if random.one_in(20) {
-        sent.source.set_port(random.next() as u16);
+        sent.source.set_port(random.next_u64() as u16);
     }
     let mut frame = if random.one_in(30) && sent.payload.len() > 32 {
         sent.fragments(16)[random.below(2)].clone()
@@ -56,7 +39,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
         sent.frame()
     };
     match random.below(10) {
-        0 => frame.extend((0..random.below(40)).map(|_| random.next() as u8)),
+        0 => frame.extend((0..random.below(40)).map(|_| random.next_u64() as u8)),
         1 => frame.truncate(14 + random.below(frame.len() - 13)),
         2 | 3 => flip(random, &mut frame),
         _ => {}
@@ -77,9 +60,7 @@ fn flip(random: &mut Random, frame: &mut [u8]) {
 fn a_hundred_thousand_generated_frames_have_the_same_fate_in_the_kernel_and_on_the_host() {
     let world = world();
     let (mut kernel, mut host) = (Program::load(&world).unwrap(), Host::new(&world));
-    let seed = std::env::var("TURNWIRE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut random = Random(seed.unwrap_or(20_261_121));
-    println!("TURNWIRE_SEED={}", random.0);
+    let mut random = Random::replayable(20_261_121);
     let (mut forwarded, mut reasons) = (0, std::collections::BTreeMap::new());
     for number in 0..100_000 {
         let frame = frame(&mut random);

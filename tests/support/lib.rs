@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod packet_socket;
 pub mod process;
+pub mod random;
 pub mod relay;
 pub mod stun;
 pub mod traffic;

@@ -4,12 +4,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 
+use turn::Seeded;
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Memory, Table, Writer};
 use wire::{
     Datagram, Endpoint, Hop, Ingress, Key, LISTENER, Network, PortUse, Route, Tables, Tuple,
 };
-
-use crate::Random;
 
 /// MAC address of the relay.
 pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -99,7 +98,7 @@ impl Relay {
         let entries = 2 * flows.len() as u32;
         // a table for few routes is full before it is full
         let buckets = Geometry::buckets_for(entries.max(64));
-        let mut random = Random(7);
+        let mut random = Seeded::new(7);
         let secret = std::array::from_fn::<_, HASH_WORDS, _>(|_| random.next_u64());
         let relay = Self {
             geometry: Geometry { secret, buckets: buckets.into() },
@@ -165,7 +164,7 @@ impl Ingress for Relay {
 pub fn many(count: u32) -> (Relay, Vec<Datagram>) {
     let flows: Vec<Flow> = (0..count).map(|number| Flow::new(number, false, false)).collect();
     let mut datagrams: Vec<Datagram> = flows.iter().map(|flow| flow.from_client(160)).collect();
-    let mut random = Random(11);
+    let mut random = Seeded::new(11);
     for at in (1..datagrams.len()).rev() {
         datagrams.swap(at, random.below(at + 1));
     }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use turn::Seeded;
 use turn::timers::Timers;
-
-use crate::Random;
 
 /// Timers of so many allocations, each refreshed at a random moment of the last ten minutes.
 pub struct Deadlines {
     timers: Timers,
-    random: Random,
+    random: Seeded,
     count: usize,
     now: Duration,
 }
@@ -17,7 +16,7 @@ pub struct Deadlines {
 impl Deadlines {
     /// For `count` allocations.
     pub fn new(count: usize) -> Self {
-        let (mut timers, mut random) = (Timers::default(), Random(13));
+        let (mut timers, mut random) = (Timers::default(), Seeded::new(13));
         for slot in 0..count {
             timers.set(slot as u32, Duration::from_millis(random.below(600_000) as u64));
         }

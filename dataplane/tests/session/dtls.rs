@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use turnwire_tests::random::Random;
 
 fn dial(server: SocketAddr) -> dial::Link {
     let trust = Some(Arc::new(Trust::new("127.0.0.1", None, true).unwrap()));
@@ -346,14 +347,14 @@ fn what_is_no_dtls_makes_no_association_and_gets_no_answer() {
         stats.workers[SESSION].refused(wire::Reason::NotStun) == cases.len() as u64
     });
     // mutations of a good one never do harm
-    let mut numbers = crate::rig::Numbers(7);
+    let mut random = Random::replayable(7);
     for _ in 0..2000 {
         let mut bytes = hello.clone();
-        for _ in 0..1 + numbers.below(4) {
-            let at = numbers.below(bytes.len());
-            bytes[at] = numbers.next() as u8;
+        for _ in 0..1 + random.below(4) {
+            let at = random.below(bytes.len());
+            bytes[at] = random.next_u64() as u8;
         }
-        bytes.truncate(1 + numbers.below(bytes.len()));
+        bytes.truncate(1 + random.below(bytes.len()));
         socket.send_to(&bytes, rig.dtls()).unwrap();
     }
     let mut link = dial(rig.dtls());

@@ -10,6 +10,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+use turnwire_tests::random::Random;
 
 /// A ConnectionBind request.
 fn connection_bind() -> Vec<u8> {
@@ -35,8 +36,8 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn bytes(seed: u64, size: usize) -> Vec<u8> {
-    let mut numbers = crate::rig::Numbers(seed);
-    (0..size / 8).flat_map(|_| numbers.next().to_le_bytes()).collect()
+    let mut random = Random::new(seed);
+    (0..size / 8).flat_map(|_| random.next_u64().to_le_bytes()).collect()
 }
 
 fn bind(rig: &mut Rig, client: Client, ours: TcpStream) {

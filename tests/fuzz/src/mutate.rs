@@ -1,7 +1,9 @@
 //! A small mutator for runs without coverage: the everyday tests'. Its seed decides everything.
 
+use turnwire_tests::random::Random;
+
 /// Makes inputs of inputs.
-pub struct Mutator(u64);
+pub struct Mutator(Random);
 
 /// Numbers at which lengths and ports turn over.
 const EDGES: [u16; 12] = [0, 1, 3, 4, 0x7f, 0x80, 0xff, 0x100, 0x3fff, 0x4000, 0x7fff, 0xffff];
@@ -9,19 +11,11 @@ const EDGES: [u16; 12] = [0, 1, 3, 4, 0x7f, 0x80, 0xff, 0x100, 0x3fff, 0x4000, 0
 impl Mutator {
     /// A mutator of this seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Random::new(seed))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
+        self.0.below(bound)
     }
 
     /// One of `pool`, changed in one to eight places, at most `size_max` bytes long.
@@ -41,13 +35,13 @@ impl Mutator {
         let at = self.below(input.len());
         match self.below(8) {
             0 | 1 if !input.is_empty() => input[at] ^= 1 << self.below(8),
-            2 if !input.is_empty() => input[at] = self.next() as u8,
+            2 if !input.is_empty() => input[at] = self.0.next_u64() as u8,
             3 if input.len() > at + 1 => {
                 let edge = EDGES[self.below(EDGES.len())].to_be_bytes();
                 input[at..at + 2].copy_from_slice(&edge);
             }
             4 => {
-                let new: Vec<u8> = (0..=self.below(8)).map(|_| self.next() as u8).collect();
+                let new: Vec<u8> = (0..=self.below(8)).map(|_| self.0.next_u64() as u8).collect();
                 input.splice(at..at, new);
             }
             5 => {

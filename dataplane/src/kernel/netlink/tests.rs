@@ -6,6 +6,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::route::{RouteFlags, RouteLwEnCapType, RouteType};
+use turnwire_tests::random::Random;
 
 use super::facts::{LinkKind, Mac};
 use super::*;
@@ -169,22 +170,14 @@ fn damaged_messages_are_survived() {
         bytes(Message::NewNeighbour(neighbour)),
         bytes(Message::NewRoute(route)),
     ];
-    let seed = 0x5eed_0002_u64;
-    println!("seed {seed:#x}");
-    let mut state = seed;
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as usize
-    };
+    let mut random = Random::replayable(0x5eed_0002);
     for _ in 0..100_000 {
-        let mut datagram = messages[random() % messages.len()].clone();
-        for _ in 0..=random() % 4 {
-            let at = random() % datagram.len();
-            datagram[at] = random() as u8;
+        let mut datagram = messages[random.below(messages.len())].clone();
+        for _ in 0..=random.below(4) {
+            let at = random.below(datagram.len());
+            datagram[at] = random.next_u64() as u8;
         }
-        datagram.truncate(random() % 2 * datagram.len() + random() % datagram.len());
+        datagram.truncate(random.below(2) * datagram.len() + random.below(datagram.len()));
         Messages(&datagram).filter_map(read_event).for_each(drop);
     }
 }

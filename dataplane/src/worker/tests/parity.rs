@@ -12,6 +12,7 @@ use crate::kernel::FrameTables;
 use crate::link::xsk::{FrameSize, Umem};
 use crate::worker::frames::{Way, way};
 use std::ops::Range;
+use turnwire_tests::random::Random;
 use wire::PortUse;
 
 const COUNT: u32 = 100_000;
@@ -24,24 +25,6 @@ const CALLS: [[&str; 4]; 4] = [
     ["192.0.2.2:5002", LISTENERS[0], "[2001:db8:1::1]:50002", "[2001:db8:5::9]:6002"],
     ["[2001:db8:9::1]:5003", LISTENERS[1], "198.51.100.1:50003", "203.0.113.9:6003"],
 ];
-
-/// A small generator (SplitMix64) whose seed is printed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
 
 /// One datagram on its way to the relay.
 struct Sent {
@@ -59,7 +42,7 @@ fn sent(random: &mut Random) -> Sent {
     let at = random.below(CALLS.len());
     let [client, listener, relay, peer] = CALLS[at].map(address);
     let size = if random.one_in(4) { random.below(1468) } else { random.below(200) };
-    let data: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
+    let data: Vec<u8> = (0..size).map(|_| random.next_u64() as u8).collect();
     let up = random.one_in(2);
     let mut remote = if up { client } else { peer };
     if random.one_in(20) {
@@ -71,8 +54,8 @@ fn sent(random: &mut Random) -> Sent {
     } else {
         (relay, SocketId::port(at as u32))
     };
-    let ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next() as u8 };
-    let arrival = Arrival { remote, local, ttl, tos: random.next() as u8, truncated: false };
+    let ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next_u64() as u8 };
+    let arrival = Arrival { remote, local, ttl, tos: random.next_u64() as u8, truncated: false };
     Sent { by, arrival, payload, checksum: remote.is_ipv6() || !random.one_in(8) }
 }
 
@@ -82,7 +65,7 @@ fn from_client(random: &mut Random, call: usize, data: Vec<u8>) -> Vec<u8> {
     let mut size = data.len();
     match random.below(12) {
         0 => number = 0x4abc,
-        1 => number = random.next() as u16,
+        1 => number = random.next_u64() as u16,
         2 => size += 1 + random.below(70_000),
         3 => size = size.saturating_sub(random.below(9)),
         4 => return [vec![random.below(4) as u8], data].concat(),
@@ -90,7 +73,7 @@ fn from_client(random: &mut Random, call: usize, data: Vec<u8>) -> Vec<u8> {
         _ => {}
     }
     let header = [number.to_be_bytes(), (size as u16).to_be_bytes()].concat();
-    let padding: Vec<u8> = (0..random.below(4)).map(|_| random.next() as u8).collect();
+    let padding: Vec<u8> = (0..random.below(4)).map(|_| random.next_u64() as u8).collect();
     [header, data, padding].concat()
 }
 
@@ -232,9 +215,7 @@ fn a_hundred_thousand_datagrams_leave_alike_as_frames_and_by_sockets() {
     let ports: Vec<(u16, u64)> = ports.chain([(3478, wire::LISTENER)]).collect();
     let tables = FrameTables::for_tests(&routes, &ports);
     let mut umem = Umem::new(4, FrameSize::Bytes2048).unwrap();
-    let seed = std::env::var("TURNWIRE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut random = Random(seed.unwrap_or(20_261_121));
-    println!("TURNWIRE_SEED={}", random.0);
+    let mut random = Random::replayable(20_261_121);
     let (mut as_frames, mut as_datagrams, mut refused) = (0, 0, 0);
     for number in 0..COUNT {
         let sent = sent(&mut random);

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use turnwire_tests::random::Random;
 
 use super::super::mapping::{Area, Entry, Mapping, Offsets};
 use super::super::ring::{Consumer, Producer, Shared};
@@ -78,18 +79,6 @@ fn open(umem: &mut Umem, start: u32) -> Line {
     Line { rings, member, kernel }
 }
 
-/// xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 impl Kernel {
     /// Takes from the fill ring, as far as it likes.
     fn take_stock(&mut self, random: &mut Random) {
@@ -105,7 +94,7 @@ impl Kernel {
             if self.stock.is_empty() || self.rx.room(1) == 0 {
                 break;
             }
-            let at = random.below(self.stock.len() as u64) as usize;
+            let at = random.below(self.stock.len());
             let address = self.stock.swap_remove(at);
             let addr = address / 2048 * 2048 + START as u64;
             let len = 14 + random.below(1500) as u32;
@@ -126,7 +115,7 @@ impl Kernel {
             if self.sending.is_empty() || self.completion.room(1) == 0 {
                 break;
             }
-            let at = random.below(self.sending.len() as u64) as usize;
+            let at = random.below(self.sending.len());
             assert!(self.completion.put(self.sending.swap_remove(at)));
         }
         self.completion.publish();
@@ -135,8 +124,8 @@ impl Kernel {
     /// Says what no kernel may: a frame that is somebody else's, or none.
     fn lie(&mut self, random: &mut Random, free: u64) {
         let address = match random.below(3) {
-            0 => u64::MAX - random.below(10_000),
-            1 => u64::from(FRAMES) * 2048 + random.below(1 << 30),
+            0 => u64::MAX - random.below(10_000) as u64,
+            1 => u64::from(FRAMES) * 2048 + random.below(1 << 30) as u64,
             _ => free * 2048,
         };
         if random.below(2) == 0 {
@@ -195,7 +184,7 @@ impl World {
             lines: (0..QUEUES).map(|_| None).collect(),
             hands: Vec::with_capacity(64),
             now: Duration::from_secs(1),
-            random: Random(seed),
+            random: Random::replayable(seed),
             lost: [false; FRAMES as usize],
             losses: 0,
             lies: 0,
@@ -204,7 +193,7 @@ impl World {
     }
 
     fn step(&mut self, lying: bool) {
-        let at = self.random.below(QUEUES as u64) as usize;
+        let at = self.random.below(QUEUES);
         let what = self.random.below(1000);
         let Some(line) = &mut self.lines[at] else {
             if what < 300 {
@@ -220,7 +209,7 @@ impl World {
             150..300 => line.kernel.take_stock(&mut self.random),
             300..450 => line.kernel.receive(&mut self.random),
             450..600 => {
-                let max = self.random.below(9) as usize;
+                let max = self.random.below(9);
                 line.rings.receive(&mut self.umem, &mut self.hands, max);
             }
             600..750 => self.put(at),
@@ -276,8 +265,8 @@ impl World {
         drop(member);
     }
 
-    fn settle(&mut self, what: u64) {
-        self.now += Duration::from_millis(what);
+    fn settle(&mut self, what: usize) {
+        self.now += Duration::from_millis(what as u64);
         self.umem.settle(self.now);
         if self.umem.census().stranded == 0 && self.unsettled() == 0 {
             self.lost.fill(false);
@@ -314,9 +303,7 @@ impl World {
 
 #[test]
 fn every_frame_is_in_exactly_one_place_whatever_the_kernel_does() {
-    let seed = 0x5eed_0a5c_u64;
-    println!("seed {seed:#x}");
-    let mut world = World::new(seed);
+    let mut world = World::new(0x5eed_0a5c);
     let (mut received, mut completed) = (0, 0);
     for step in 0..STEPS {
         world.step(false);
@@ -336,9 +323,7 @@ fn every_frame_is_in_exactly_one_place_whatever_the_kernel_does() {
 
 #[test]
 fn a_kernel_that_names_frames_it_has_not_is_not_believed() {
-    let seed = 0x5eed_11e5_u64;
-    println!("seed {seed:#x}");
-    let mut world = World::new(seed);
+    let mut world = World::new(0x5eed_11e5);
     for _ in 0..STEPS {
         world.step(true);
         let census = world.umem.census();
