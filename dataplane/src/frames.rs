@@ -5,7 +5,9 @@
 //!                                      │ wire::plan over the program's own tables
 //!                      a live route    ├──> wire::rewrite in place ─> the tx ring of the queue
 //!                                      │         on the hop's interface: the same frame goes out
-//!                      none            └──> checksum ─> a datagram of the worker's Batch,
+//!                      a permission    ├──> checksum, wire::arrange, rewrite ─> the same, unwrapped
+//!                                      │         from a Send or wrapped in a Data indication
+//!                      neither         └──> checksum ─> a datagram of the worker's Batch,
 //!                                               which leaves by a socket
 //! ```
 //!
@@ -21,7 +23,7 @@ mod datagram;
 mod keeper;
 mod stats;
 
-pub(crate) use datagram::{datagram, target};
+pub(crate) use datagram::{checksum, datagram, packet, part, target};
 pub use keeper::{Copying, Keeper, KeeperStats, News};
 pub(crate) use stats::FrameCounters;
 pub use stats::FrameSnapshot;

@@ -24,6 +24,7 @@ mod maps;
 mod netlink;
 mod network;
 mod paths;
+mod permissions;
 mod presence;
 mod program;
 mod punting;
@@ -59,6 +60,7 @@ use tags::Untagging;
 pub use attach::{AttachedInterface, XdpMode};
 pub use error::AttachError;
 pub use network::NetworkStats;
+pub use permissions::MovedPermission;
 pub(crate) use shared::{FrameTables, FrameView, Looked};
 pub use snapshot::{CpuSnapshot, KernelSnapshot};
 pub use wire::Punt;
@@ -91,6 +93,8 @@ pub struct Changes {
     pub more: bool,
     /// Routes that were written again because the way to their destination changed.
     pub routes_moved: usize,
+    /// Permissions whose hops changed: for the workers.
+    pub permissions: Vec<MovedPermission>,
     /// Interfaces that came back and were attached to again.
     pub attached: Vec<AttachedInterface>,
     /// Interfaces that are gone, or refused the program when they came back, and why.
@@ -134,6 +138,7 @@ pub struct Kernel {
     program: Program,
     network: Network,
     routes: Routes,
+    permissions: permissions::Permissions,
     clock: Clock,
     /// As configured.
     asked: XdpMode,
@@ -204,6 +209,7 @@ impl Kernel {
             program,
             network,
             routes,
+            permissions: Default::default(),
             clock,
             asked: config.mode,
             mode: config.mode,
@@ -334,6 +340,7 @@ impl Kernel {
         }
         changes.routes_moved = self.routes.move_all(&settled.moved, &self.network, &self.clock);
         self.routes_moved += changes.routes_moved as u64;
+        changes.permissions = self.permissions.moved(&settled.moved, &self.network);
         changes
     }
 

@@ -40,7 +40,9 @@ pub use config::{
 };
 pub use link::socket::{BufferSizes, monotonic};
 pub use plane::{Dataplane, WorkerInfo};
-pub use route::{Client, Event, Permission, PortId, Relayed, Route, TableFull, Transport};
+pub use route::{
+    Client, Event, Permission, PermissionHops, PortId, Relayed, Route, TableFull, Transport,
+};
 pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;
 pub use worker::UNREACHABLE_PER_SECOND;

@@ -139,6 +139,16 @@ pub struct Permission {
     pub expires: Duration,
 }
 
+/// The next hops of a permission's two ends, by their indexes in the table that the kernel program and
+/// the AF_XDP tier share; 0 for none, so by sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PermissionHops {
+    /// From the relayed address to the peer.
+    pub to_peer: u16,
+    /// From the listening address to the client.
+    pub to_client: u16,
+}
+
 /// Something from outside for the control thread.
 #[derive(Debug)]
 pub enum Event<'a> {

@@ -3,6 +3,7 @@
 mod af_xdp;
 mod expiry;
 mod host_traffic;
+mod indications;
 mod isolation;
 mod lifecycle;
 mod memory;

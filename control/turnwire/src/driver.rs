@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use dataplane::frames::News;
-use dataplane::kernel::{AttachedInterface, Changes};
+use dataplane::kernel::{AttachedInterface, Changes, MovedPermission};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use turn::{Input, Now, Server};
@@ -388,6 +388,9 @@ impl Driver {
     /// Tells which interfaces carry the program now.
     fn take_in(&mut self, changes: Changes) {
         self.look_again |= changes.more;
+        for MovedPermission { peer, relay, hops } in changes.permissions {
+            self.outlet.plane.lead_permission(peer, relay, hops);
+        }
         if changes.lost.is_empty() && changes.attached.is_empty() {
             return;
         }

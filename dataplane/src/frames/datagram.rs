@@ -12,18 +12,27 @@ use crate::batch::Arrival;
 use std::net::SocketAddr;
 use std::ops::Range;
 use wire::headers::{UDP, Udp};
-use wire::{Endpoint, Family, Packet, Reason};
+use wire::{Endpoint, Family, Packet, Reason, Sum};
 
 /// The datagram in `frame`, and where its payload lies.
 ///
 /// # Errors
 /// [`Reason::Malformed`]: the checksum is wrong. Others as [`Packet::parse`].
 pub(crate) fn datagram(frame: &[u8]) -> Result<(Arrival, Range<usize>), Reason> {
-    let packet = Packet::parse(&Whole(frame))?;
+    let (arrival, packet) = packet(frame)?;
     let (start, size) = (packet.payload, usize::from(packet.size()));
-    if packet.udp.checksum.get() != 0 && !is_sound(frame, &packet) {
+    if packet.udp.checksum.get() != 0 && sum_of_all(frame, &packet) != Some(0xffff) {
         return Err(Reason::Malformed);
     }
+    Ok((arrival, start..start + size))
+}
+
+/// The datagram in `frame`, whose checksum nobody has looked at yet.
+///
+/// # Errors
+/// As [`Packet::parse`].
+pub(crate) fn packet(frame: &[u8]) -> Result<(Arrival, Packet), Reason> {
+    let packet = Packet::parse(&Whole(frame))?;
     let address = |address, port| SocketAddr::from(Endpoint { address, port });
     let arrival = Arrival {
         remote: address(packet.src, packet.udp.src),
@@ -32,7 +41,28 @@ pub(crate) fn datagram(frame: &[u8]) -> Result<(Arrival, Range<usize>), Reason> 
         tos: packet.carried.class,
         truncated: false,
     };
-    Ok((arrival, start..start + size))
+    Ok((arrival, packet))
+}
+
+/// The checksum of the datagram in `frame`, once it was found right; what it would be, where IPv4
+/// has none.
+///
+/// # Errors
+/// [`Reason::Malformed`]: it is wrong.
+pub(crate) fn checksum(frame: &[u8], packet: &Packet) -> Result<u16, Reason> {
+    let sum = sum_of_all(frame, packet).ok_or(Reason::Malformed)?;
+    match packet.udp.checksum.get() {
+        0 => Ok(Sum::raw(sum).checksum().get()),
+        right if sum == 0xffff => Ok(right),
+        _ => Err(Reason::Malformed),
+    }
+}
+
+/// The sum of `bytes` that lie at place `at` of a datagram, as part of its own: at an odd place they
+/// are the other halves of its words (RFC 1071 section 2).
+pub(crate) fn part(bytes: &[u8], at: usize) -> Sum {
+    let sum = fold(sum(bytes, 0));
+    Sum::raw(if at.is_multiple_of(2) { sum } else { sum.swap_bytes() })
 }
 
 /// Where the datagram in `frame` was going, whatever its checksum.
@@ -42,17 +72,16 @@ pub(crate) fn target(frame: &[u8]) -> Option<SocketAddr> {
 }
 
 /// RFC 768, RFC 8200 section 8.1: addresses, protocol and length are summed with the datagram.
-fn is_sound(frame: &[u8], packet: &Packet) -> bool {
+fn sum_of_all(frame: &[u8], packet: &Packet) -> Option<u16> {
     let size = packet.udp.size.get();
     let start = packet.payload - Udp::SIZE;
-    let Some(datagram) = frame.get(start..start + usize::from(size)) else { return false };
+    let datagram = frame.get(start..start + usize::from(size))?;
     let (source, destination) = (packet.src.octets(), packet.dst.octets());
     // the 0xffff of a mapped address would count
     let from = if packet.carried.family == Family::V4 { 12 } else { 0 };
     let head =
         u64::from(u16::from_ne_bytes([0, UDP])) + u64::from(u16::from_ne_bytes(size.to_be_bytes()));
-    let sum = sum(datagram, sum(&source[from..], sum(&destination[from..], head)));
-    fold(sum) == 0xffff
+    Some(fold(sum(datagram, sum(&source[from..], sum(&destination[from..], head)))))
 }
 
 /// One's-complement sum, in memory order, of bytes that start at an even place: not folded.

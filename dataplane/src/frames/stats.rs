@@ -10,7 +10,9 @@ use wire::{Direction, Reason};
 pub(crate) struct FrameCounters {
     pub(crate) received: Counter,
     forwarded: [[Counter; 2]; 2],
+    pub(crate) indications: [Counter; 2],
     pub(crate) datagrams: Counter,
+    by_socket: [Counter; Reason::COUNT],
     refused: [[Counter; Reason::COUNT]; 2],
     tx_full: Counter,
     starved: Counter,
@@ -36,8 +38,13 @@ pub struct FrameSnapshot {
     /// Forwarded as frames, by [`Direction`]. A datagram that stayed inside is in both, and counted
     /// once in `received`.
     pub forwarded: [Traffic; 2],
+    /// Of those forwarded, the ones that came or left as indications, by [`Direction`].
+    pub indications: [u64; 2],
     /// Handed on as datagrams: the worker counts what becomes of them as of those from sockets.
     pub datagrams: u64,
+    /// Of those, the ones with a way to go that no frame could take, by [`Reason`]: they left by
+    /// sockets, if they could.
+    pub by_socket: [u64; Reason::COUNT],
     /// Dropped, by the [`Direction`] they would have gone, and [`Reason`].
     pub refused: [[u64; Reason::COUNT]; 2],
     /// Frames that found the tx ring full; they are in `refused` too.
@@ -88,6 +95,11 @@ impl FrameCounters {
         self.free.set(frames.umem.free() as u64);
     }
 
+    /// One frame that is left to a socket.
+    pub(crate) fn by_socket(&self, reason: Reason) {
+        self.by_socket[reason as usize].add(1);
+    }
+
     /// One frame dropped.
     pub(crate) fn refuse(&self, direction: Direction, reason: Reason) {
         self.refused[direction as usize][reason as usize].add(1);
@@ -101,7 +113,9 @@ impl FrameCounters {
         FrameSnapshot {
             received: self.received.value(),
             forwarded: [traffic(&self.forwarded[0]), traffic(&self.forwarded[1])],
+            indications: [0, 1].map(|way: usize| self.indications[way].value()),
             datagrams: self.datagrams.value(),
+            by_socket: std::array::from_fn(|reason| self.by_socket[reason].value()),
             refused: [0, 1]
                 .map(|way: usize| std::array::from_fn(|reason| self.refused[way][reason].value())),
             tx_full: self.tx_full.value(),

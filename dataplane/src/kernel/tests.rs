@@ -11,3 +11,4 @@
 mod attaching;
 mod forwarding;
 mod lab;
+mod permissions;

@@ -4,12 +4,20 @@ use super::Dataplane;
 use crate::batch::SocketId;
 use crate::frames::Frames;
 use crate::mailbox::Command;
+use crate::route::PermissionHops;
 use mio::Interest;
 use mio::unix::SourceFd;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 impl Dataplane {
+    /// Sets the next hops by which a permission's indications leave as frames; ignored where the
+    /// permission is not published. Without any, or where no frame comes in, they leave by sockets.
+    pub fn lead_permission(&mut self, peer: IpAddr, relay: SocketAddr, hops: PermissionHops) {
+        self.permits.lead_permission(peer, relay, hops);
+    }
+
     /// Workers that serve UDP clients.
     pub(crate) fn udp_workers(&self) -> usize {
         self.workers.iter().filter(|handle| handle.session.is_none()).count()

@@ -4,6 +4,7 @@
 //!  Send    (client, listener, family) ──> relayed address, its port     one for each of a UDP client
 //!          (peer's IP, relayed address) ─> may it?                      one for each permission
 //!  Data    (peer's IP, relayed address) ─> client, listener
+//!          and the next hops of both, for what leaves as a frame
 //! ```
 //!
 //! A table of its own, so that however many permissions clients install, no channel finds its place
@@ -12,7 +13,7 @@
 
 use super::memory::RouteTable;
 use super::{View, empty, nanoseconds};
-use crate::route::{Permission, Relayed, TableFull};
+use crate::route::{Permission, PermissionHops, Relayed, TableFull};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,13 +95,26 @@ impl PermitWriter {
         self.writer.remove(self.table.memory(), &key);
     }
 
-    /// Adds or replaces a permission, or changes nothing.
+    /// Adds or replaces a permission, or changes nothing. One of the same client keeps its hops.
     pub(crate) fn insert_permission(&mut self, permission: &Permission) -> Result<(), TableFull> {
         let Permission { client, listener, relay, peer, expires } = *permission;
         let old = Tuple { src: any_port(peer), dst: relay.into() };
         let new = Tuple { src: listener.into(), dst: client.into() };
-        let entry = wire::Route::new(old, new, 0, nanoseconds(expires));
-        self.insert(&permission_key(peer, relay), &entry)
+        let mut entry = wire::Route::new(old, new, 0, nanoseconds(expires));
+        let key = permission_key(peer, relay);
+        let before = self.find(&key).filter(|before| ends(before) == ends(&entry));
+        before.inspect(|before| (entry.hop, entry.peer_hop) = (before.hop, before.peer_hop));
+        self.insert(&key, &entry)
+    }
+
+    /// Sets the next hops of a permission; ignored where it is not in the table.
+    pub(crate) fn lead_permission(&mut self, peer: IpAddr, relay: SocketAddr, to: PermissionHops) {
+        let key = permission_key(peer, relay);
+        if let Some(mut entry) = self.find(&key) {
+            (entry.hop, entry.peer_hop) = (to.to_client, to.to_peer);
+            let replaced = self.writer.insert(self.table.memory(), &key, &entry);
+            debug_assert!(replaced.is_ok(), "replacing needs no room");
+        }
     }
 
     /// Takes a permission out.
@@ -120,6 +134,12 @@ impl PermitWriter {
         permits.relayed(client, listener, family).map(|found| found.route)
     }
 
+    /// The entry under `key`, live or not.
+    fn find(&self, key: &Key) -> Option<wire::Route> {
+        // nobody writes meanwhile: this is the writing thread
+        lookup(&View::new(&self.table, Duration::ZERO), key).ok().map(|found| found.route)
+    }
+
     fn insert(&mut self, key: &Key, route: &wire::Route) -> Result<(), TableFull> {
         let memory = self.table.memory();
         let full = self.live() >= self.entries_max && memory.entry_of(key).is_none();
@@ -127,6 +147,11 @@ impl PermitWriter {
         self.refused += u64::from(!inserted);
         if inserted { Ok(()) } else { Err(TableFull) }
     }
+}
+
+/// Where an entry leads, and from where.
+fn ends(entry: &wire::Route) -> (Endpoint, Endpoint) {
+    (entry.source(), entry.destination())
 }
 
 /// The table at one moment, as a worker asks it.

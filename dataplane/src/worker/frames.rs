@@ -1,11 +1,16 @@
 //! Frames on their way through a worker: forwarded as they lie, or made datagrams of its batch.
 
+pub(super) mod indication;
+
+use super::indication::Ids;
 use super::{Tables, Worker};
 use crate::batch::{Batch, SocketId};
 use crate::frames::{BURST_MAX, BURSTS_MAX, FrameCounters, Frames, datagram, target};
 use crate::kernel::{FrameView, Looked};
 use crate::link::Link;
+use crate::link::xsk::View;
 use crate::stats::batch_class;
+use indication::{Carried, Known};
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire::{Direction, Forward, Reason, Tables as _};
@@ -14,8 +19,8 @@ use wire::{Direction, Forward, Reason, Tables as _};
 pub(super) enum Way<'t> {
     /// Out by this queue: it is rewritten.
     Out(usize, Forward<'t>),
-    /// To the batch.
-    Datagram,
+    /// It has no live channel as a frame, or leaves by a socket, for this reason.
+    Datagram(Reason),
     /// Dropped, on this way.
     Refuse(Direction, Reason),
 }
@@ -62,39 +67,40 @@ impl<L: Link> Worker<L> {
         if count == 0 {
             return 0;
         }
-        let counters = &self.counters.frames;
-        counters.received.add(count as u64);
+        self.counters.frames.received.add(count as u64);
         self.batch.clear();
         for mut frame in received.drain(..) {
             let out = |interface| Frames::egress(lanes, from, interface);
-            let (direction, reason) = match way(&mut umem.view(&mut frame), kernel, out) {
-                Way::Out(lane, forward) => match lanes[lane].queue.transmit(umem, frame) {
+            let known = Known { kernel, tables, egress: &self.egress };
+            let leaving = leaving(&mut umem.view(&mut frame), &known, &mut self.ids, out);
+            let counters = &self.counters.frames;
+            let stays = match leaving {
+                Ok((lane, leaving)) => match lanes[lane].queue.transmit(umem, frame) {
                     Ok(()) => {
-                        count_forwarded(&forward, counters);
+                        leaving.count(counters);
                         continue;
                     }
                     Err(back) => {
                         frame = back;
-                        (came(&forward), Reason::SocketFull)
+                        Stays::Refused(leaving.came(), Reason::SocketFull)
                     }
                 },
-                Way::Datagram => {
-                    match enter(&mut self.batch, umem.bytes(&frame), kernel, &self.egress) {
-                        Ok(()) => {
-                            counters.datagrams.add(1);
-                            umem.give(frame);
-                            continue;
-                        }
-                        Err(reason) => {
-                            let bytes = umem.bytes(&frame);
-                            (direction(bytes, kernel, &self.egress), reason)
-                        }
-                    }
-                }
-                Way::Refuse(direction, reason) => (direction, reason),
+                Err(stays) => stays,
             };
+            let bytes = umem.bytes(&frame);
+            let refused = match stays {
+                Stays::Refused(direction, reason) => Some((direction, reason)),
+                Stays::Datagram(why) => {
+                    why.into_iter().for_each(|why| counters.by_socket(why));
+                    let entered = enter(&mut self.batch, bytes, kernel, &self.egress);
+                    entered.err().map(|reason| (direction(bytes, kernel, &self.egress), reason))
+                }
+            };
+            match refused {
+                Some((direction, reason)) => counters.refuse(direction, reason),
+                None => counters.datagrams.add(1),
+            }
             umem.give(frame);
-            counters.refuse(direction, reason);
         }
         if !self.batch.is_empty() {
             let size = self.batch.len();
@@ -119,12 +125,12 @@ pub(super) fn way<'t, F: wire::Frame>(
         Err(reason @ (Reason::NotUdp | Reason::Malformed | Reason::NotOurs)) => {
             return Way::Refuse(Direction::ToPeer, reason);
         }
-        Err(_) => return Way::Datagram,
+        Err(reason) => return Way::Datagram(reason),
     };
-    let Some(lane) = out(plan.hop.ifindex) else { return Way::Datagram };
+    let Some(lane) = out(plan.hop.ifindex) else { return Way::Datagram(Reason::NoHop) };
     match wire::rewrite(frame, &plan) {
         Ok(()) => Way::Out(lane, plan.forward),
-        Err(Reason::NoHeadroom) => Way::Datagram,
+        Err(Reason::NoHeadroom) => Way::Datagram(Reason::NoHeadroom),
         Err(reason) => Way::Refuse(came(&plan.forward), reason),
     }
 }
@@ -155,6 +161,67 @@ pub(super) fn direction(frame: &[u8], kernel: &FrameView<'_>, egress: &super::Eg
     match target(frame).map(|local| receiver(local, kernel, egress)) {
         Some(SocketId::RELAYED) => Direction::ToClient,
         _ => Direction::ToPeer,
+    }
+}
+
+/// Rewrites a frame that leaves as it lies, by which queue; or says what becomes of it.
+pub(super) fn leaving<'t>(
+    frame: &mut View<'_>,
+    known: &Known<'t>,
+    ids: &mut Ids,
+    out: impl Fn(u32) -> Option<usize>,
+) -> Result<(usize, Leaving<'t>), Stays> {
+    match way(frame, known.kernel, &out) {
+        Way::Out(lane, forward) => Ok((lane, Leaving::Channel(forward))),
+        Way::Refuse(direction, reason) => Err(Stays::Refused(direction, reason)),
+        Way::Datagram(Reason::Stun | Reason::NoRoute | Reason::Expired) => {
+            match indication::way(frame, known, ids, out) {
+                indication::Way::Out(lane, carried) => Ok((lane, Leaving::Indication(carried))),
+                indication::Way::Refuse(direction, reason) => {
+                    Err(Stays::Refused(direction, reason))
+                }
+                indication::Way::Datagram(why) => Err(Stays::Datagram(why)),
+            }
+        }
+        Way::Datagram(reason) => {
+            use Reason::{Busy, NoHeadroom, NoHop, TooBig, ZeroChecksum};
+            let has_way = matches!(reason, Busy | NoHeadroom | NoHop | TooBig | ZeroChecksum);
+            Err(Stays::Datagram(has_way.then_some(reason)))
+        }
+    }
+}
+
+/// A frame that goes out.
+pub(super) enum Leaving<'t> {
+    Channel(Forward<'t>),
+    Indication(Carried<'t>),
+}
+
+/// One that does not.
+pub(super) enum Stays {
+    /// It becomes a datagram; though it has a way, for this reason.
+    Datagram(Option<Reason>),
+    Refused(Direction, Reason),
+}
+
+impl Leaving<'_> {
+    fn came(&self) -> Direction {
+        match self {
+            Self::Channel(forward) => came(forward),
+            Self::Indication(carried) => carried.direction,
+        }
+    }
+
+    fn count(&self, counters: &FrameCounters) {
+        match self {
+            Self::Channel(forward) => count_forwarded(forward, counters),
+            Self::Indication(Carried { direction, entry, data }) => {
+                let data = u64::from(*data);
+                entry.count(data);
+                counters.forward(*direction, data);
+                counters.indications[*direction as usize].add(1);
+            }
+        }
     }
 }
 

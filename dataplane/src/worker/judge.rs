@@ -1,10 +1,11 @@
 //! What is to be done with one received datagram. Reads, changes nothing.
 
-use super::{Egress, indication};
+use super::Egress;
+use super::indication::{self, Send};
 use crate::batch::{Arrival, Departure, Marks};
 use crate::table::{Permits, View};
 use std::net::IpAddr;
-use wire::table::{Entry, lookup};
+use wire::table::{Entry, Found, lookup};
 use wire::{Datagram, Forward, Key, LISTENER, PortUse, Reason, Tables, decide};
 
 /// The word of a listening port, for `decide`.
@@ -28,9 +29,7 @@ pub(super) struct Plan<'t> {
     pub(super) to_client: Option<&'t Entry>,
 }
 
-/// How an indication, or what becomes one, is forwarded. As the control thread does it: with the
-/// socket's own TTL and traffic class, since nothing is known of the way that a client's data was
-/// meant to take (RFC 8656 section 15 leaves it open).
+/// How an indication, or what becomes one, is forwarded.
 pub(super) struct Relaying<'t> {
     pub(super) departure: Departure,
     pub(super) entry: &'t Entry,
@@ -51,6 +50,59 @@ pub(super) enum Judgement<'t> {
     /// The same, for a client's datagram whose route names a relay port that is not here.
     Elsewhere,
     Refuse(Reason),
+}
+
+/// A datagram that is, or becomes, an indication, and what the tables know of it.
+pub(super) enum Indicated<'t> {
+    /// A Send indication: its client's relayed address, and the permission of its peer.
+    Send { send: Send, relayed: Found<'t>, permission: Found<'t> },
+    /// A peer's datagram without a live channel: its permission, which leads to the client.
+    Data(Found<'t>),
+}
+
+/// What [`judge`] has workers carry in indications, whatever it leaves by. `None` for all else, and
+/// while a route is being written.
+pub(super) fn indicated<'t>(
+    arrival: &Arrival,
+    payload: &[u8],
+    port: PortUse,
+    (view, permits): (&View<'_>, &'t Permits<'_>),
+    egress: &Egress,
+) -> Option<Indicated<'t>> {
+    let message = indication::is_send(payload);
+    // no lookup for the other messages
+    if port.is_listener() && !message {
+        return None;
+    }
+    let reason = decide(&datagram(arrival, payload), port, view).err()?;
+    let (send, data) =
+        (reason == Reason::Stun, matches!(reason, Reason::NoRoute | Reason::Expired));
+    if !is_answerable(arrival, egress) {
+        return None;
+    }
+    if send {
+        return of_client(arrival, payload, permits);
+    }
+    (data && !port.is_listener()).then(|| of_peer(arrival, permits)).flatten()
+}
+
+/// A Send indication, if the tables know its client and its peer.
+fn of_client<'t>(
+    arrival: &Arrival,
+    payload: &[u8],
+    permits: &'t Permits<'_>,
+) -> Option<Indicated<'t>> {
+    let send = indication::parse(payload)?;
+    let family = indication::family_of(send.peer);
+    let relayed = permits.relayed(arrival.remote, arrival.local, family)?;
+    let relay = relayed.route.source().into();
+    let permission = permits.permission(send.peer.ip(), relay)?;
+    Some(Indicated::Send { send, relayed, permission })
+}
+
+/// A peer's datagram, if the table knows of a permission.
+fn of_peer<'t>(arrival: &Arrival, permits: &'t Permits<'_>) -> Option<Indicated<'t>> {
+    permits.permission(arrival.remote.ip(), arrival.local).map(Indicated::Data)
 }
 
 /// Judges a datagram from the side that `port` says.
@@ -99,39 +151,44 @@ pub(super) fn judge<'t>(
     }
 }
 
-/// A Send indication, if the tables know its client and its peer.
+/// A Send indication whose peer may have it, by the relay port's socket.
 fn send<'t>(
     arrival: &Arrival,
     payload: &[u8],
     permits: &'t Permits<'_>,
     egress: &Egress,
 ) -> Judgement<'t> {
-    let Some(send) = indication::parse(payload) else { return Judgement::Message };
-    let family = indication::family_of(send.peer);
-    let Some(relayed) = permits.relayed(arrival.remote, arrival.local, family) else {
+    let Some(Indicated::Send { send, relayed, .. }) = of_client(arrival, payload, permits) else {
         return Judgement::Message;
     };
-    let relay = relayed.route.source().into();
-    if permits.permission(send.peer.ip(), relay).is_none() {
-        return Judgement::Message;
+    if arrival.ttl <= 1 {
+        return Judgement::Refuse(Reason::LastHop);
     }
     let Some(by) = egress.by_route(&relayed.route) else { return Judgement::Elsewhere };
     let (to, dont_fragment) = (send.peer, send.dont_fragment);
-    let departure = Departure { by, to, from: None, marks: None, dont_fragment };
+    let departure = Departure { by, to, from: None, marks: marks(arrival), dont_fragment };
     let relaying = Relaying { departure, entry: relayed.entry };
     Judgement::Send(relaying, send.data.start, send.data.len())
 }
 
-/// A peer's datagram without a live channel, if the table knows of a permission.
+/// A peer's datagram without a live channel, by the listener's socket if there is a permission.
 fn data<'t>(arrival: &Arrival, permits: &'t Permits<'_>, egress: &Egress) -> Judgement<'t> {
-    let Some(found) = permits.permission(arrival.remote.ip(), arrival.local) else {
+    let Some(Indicated::Data(found)) = of_peer(arrival, permits) else {
         return Judgement::Unrouted;
     };
+    if arrival.ttl <= 1 {
+        return Judgement::Refuse(Reason::LastHop);
+    }
     let listener = found.route.source().into();
     let Some((by, from)) = egress.by_listener(listener) else { return Judgement::Unrouted };
     let to = found.route.destination().into();
-    let departure = Departure { by, to, from, marks: None, dont_fragment: false };
+    let departure = Departure { by, to, from, marks: marks(arrival), dont_fragment: false };
     Judgement::Data(Relaying { departure, entry: found.entry })
+}
+
+/// What is kept of the header received (RFC 8656 section 14).
+fn marks(arrival: &Arrival) -> Option<Marks> {
+    Some(Marks { ttl: arrival.ttl.saturating_sub(1), tos: arrival.tos })
 }
 
 /// A client's datagram for which `decide` found no way to the end. Where its channel leads to a
@@ -184,9 +241,8 @@ fn plan<'t>(forward: &Forward<'t>, arrival: &Arrival, egress: &Egress) -> Judgem
     };
     // Another worker has this relay port, or it was closed a moment ago: the control thread knows.
     let Some((by, from)) = by else { return Judgement::Elsewhere };
-    let marks = Some(Marks { ttl: arrival.ttl.saturating_sub(1), tos: arrival.tos });
     let to = route.destination().into();
-    let departure = Departure { by, to, from, marks, dont_fragment: false };
+    let departure = Departure { by, to, from, marks: marks(arrival), dont_fragment: false };
     let header = (forward.header() != 0).then(|| {
         let [a, b] = route.channel.to_bytes();
         let [c, d] = forward.data.to_be_bytes();

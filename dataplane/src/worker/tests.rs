@@ -16,6 +16,7 @@ use wire::{Direction, Reason};
 
 mod frames;
 mod indications;
+mod leaving;
 mod parity;
 
 const NOW: Duration = Duration::from_secs(1000);

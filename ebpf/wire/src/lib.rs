@@ -39,7 +39,7 @@ pub use decide::{Forward, Tables, decide};
 pub use frame::{Frame, Plain};
 pub use hop::{HOPS_MAX, Hop, HopCell};
 pub use packet::{Carried, Packet, mac_word};
-pub use plan::{Ingress, Network, Plan, plan};
+pub use plan::{DONT_FRAGMENT, Ingress, Network, Plan, arrange, plan};
 pub use ports::{LISTENER, PortUse, RELAY_ADDRESSES_MAX};
 pub use punt::{PUNTED_MAX, Place, Places, Punt, QUEUES_MAX, SLOTS_MAX, is_punted};
 pub use reason::{Counters, Direction, Reason};

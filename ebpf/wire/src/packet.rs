@@ -1,7 +1,7 @@
 //! From a frame to the datagram in it.
 
 use crate::headers::{Ethernet, IPV4, IPV6, Ipv4, Ipv6, UDP, Udp, VLAN, Vlan};
-use crate::{Address, Datagram, Family, Frame, Reason, Sum};
+use crate::{Address, Datagram, Endpoint, Family, Frame, Reason, Sum};
 use zerocopy::network_endian::U16;
 
 /// A UDP datagram in an Ethernet frame, its lengths checked.
@@ -135,6 +135,16 @@ impl Packet {
         }
         let payload = offset + Udp::SIZE;
         Ok(Self { mac: 0, vlan: 0, src, dst, udp, payload, carried })
+    }
+
+    /// Where it came from.
+    pub fn source(&self) -> Endpoint {
+        Endpoint { address: self.src, port: self.udp.src }
+    }
+
+    /// Where it was sent to.
+    pub fn destination(&self) -> Endpoint {
+        Endpoint { address: self.dst, port: self.udp.dst }
     }
 
     /// UDP payload, bytes.

@@ -37,7 +37,8 @@ pub struct Plan<'t> {
 /// Without fragmentation a translator leaves packets up to this size fragmentable (RFC 7915
 /// section 5.1).
 const UNFRAGMENTED_FROM_IPV6: u16 = 1260;
-const DONT_FRAGMENT: u16 = 0x4000;
+/// The flag of IPv4 by which a packet stays in one piece, beside the fragment offset.
+pub const DONT_FRAGMENT: u16 = 0x4000;
 
 /// Decides about `frame` and plans its new headers.
 #[inline(always)]
@@ -55,21 +56,37 @@ pub fn plan<'t, F: Frame, T: Network, I: Ingress>(
         return Err(Reason::ForeignLink);
     }
     let forward = decide(&packet.datagram(frame), port, tables)?;
-    let route = &forward.route;
-    let hop = tables.hop(route.hop).ok_or(Reason::NoHop)?;
+    let hop = tables.hop(forward.route.hop).ok_or(Reason::NoHop)?;
+    let delta = payload_delta(frame, &packet, &forward).ok_or(Reason::Malformed)?;
+    arrange(frame, &packet, forward, hop, delta)
+}
 
-    let ip = if route.family() == Family::V4 { Ipv4::SIZE } else { Ipv6::SIZE };
+/// Plans the new headers of the datagram in `frame`, however it was decided.
+///
+/// `forward` says what leaves: `data` bytes, `strip` behind [`Packet::payload`], which may have been
+/// moved within the frame; `payload_delta` is what that does to the sum of the payload.
+///
+/// # Errors
+/// [`Reason::TooBig`], [`Reason::ZeroChecksum`].
+#[inline(always)]
+pub fn arrange<'t, F: Frame>(
+    frame: &F,
+    packet: &Packet,
+    forward: Forward<'t>,
+    hop: Hop,
+    payload_delta: Sum,
+) -> Result<Plan<'t>, Reason> {
+    let ip = if forward.route.family() == Family::V4 { Ipv4::SIZE } else { Ipv6::SIZE };
     let size = Udp::SIZE as u16 + forward.header() + forward.data;
     if ip as u16 + size > hop.mtu {
         return Err(Reason::TooBig);
     }
-    let delta = payload_delta(frame, &packet, &forward).ok_or(Reason::Malformed)?;
-    let checksum = checksum(&packet, &forward, delta, size)?;
+    let checksum = checksum(packet, &forward, payload_delta, size)?;
     let link = if hop.vlan == U16::ZERO { Ethernet::SIZE } else { Ethernet::SIZE + Vlan::SIZE };
     let data = packet.payload + forward.strip as usize;
     let front = link + ip + Udp::SIZE + forward.header() as usize;
     Ok(Plan {
-        carried: carried(&packet, &forward, size, checksum),
+        carried: carried(packet, &forward, size, checksum),
         hop,
         checksum,
         move_head: data as i32 - front as i32,

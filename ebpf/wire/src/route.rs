@@ -97,8 +97,8 @@ pub struct Route {
     pub header: u16,
     /// Index of the next hop.
     pub hop: u16,
-    /// Always zero.
-    pub zero: u16,
+    /// Of a permission, which leads to its client: index of the next hop to the peer. Else zero.
+    pub peer_hop: u16,
     /// The worker's relay socket; unused by the kernel program.
     pub port_id: u32,
     /// Flow label of new IPv6 headers (RFC 6437), 20 bits.
@@ -132,7 +132,7 @@ impl Route {
             header: header.fold(),
             hop: 0,
             flags: if v4 { Self::V4 } else { 0 },
-            zero: 0,
+            peer_hop: 0,
             port_id: 0,
             flow_label: flow_label(&new),
         }
@@ -155,7 +155,7 @@ impl Route {
             delta: half(header, 0),
             header: half(header, 1),
             hop: half(header, 2),
-            zero: 0,
+            peer_hop: half(header, 3),
             port_id: ids as u32,
             flow_label: (ids >> 32) as u32,
         }

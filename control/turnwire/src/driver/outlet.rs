@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Permissions, and relayed addresses for Send indications, go to the workers only, and only those
-//! of UDP clients.
+//! of UDP clients; the kernel is asked for the next hops of those that may leave as frames.
 //!
 //! The tables below are caches of the server's truth. The workers' must hold a route for it to
 //! exist; the kernel's may lack it, which is counted and costs speed only.
@@ -208,12 +208,19 @@ impl Outbox for Outlet {
         let permission = Permission { client: remote, listener: local, relay, peer, expires };
         if transport != udp || self.plane.add_permission(&permission).is_err() {
             // it may have been another client's, or have stood with another expiry
-            self.plane.remove_permission(peer, relay);
+            return self.forbid(permit);
+        }
+        if let Some(kernel) = &mut self.kernel {
+            let hops = kernel.hold_permission(&permission);
+            self.plane.lead_permission(peer, relay, hops);
         }
     }
 
     fn forbid(&mut self, permit: &Permit) {
         self.plane.remove_permission(permit.peer, permit.relay);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.release_permission(permit.peer, permit.relay);
+        }
     }
 
     fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]) {

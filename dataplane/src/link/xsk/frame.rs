@@ -82,6 +82,24 @@ impl Umem {
     }
 }
 
+impl View<'_> {
+    /// The packet.
+    pub fn bytes(&self) -> &[u8] {
+        self.umem.bytes(self.frame)
+    }
+
+    /// The packet, to write.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.umem.bytes_mut(self.frame)
+    }
+
+    /// Gains `count` bytes of unknown content at the end. `None`, and nothing changed, where the frame
+    /// has no room for them.
+    pub fn extend(&mut self, count: usize) -> Option<()> {
+        self.frame.set_size(self.frame.size() + count)
+    }
+}
+
 impl wire::Frame for View<'_> {
     #[inline]
     fn size(&self) -> usize {

@@ -8,7 +8,9 @@ use crate::kernel::FrameTables;
 use crate::kernel::testing::{ip, monotonic};
 use crate::link::xsk::tests::lab::{Divert, Lab, PATIENCE, in_lab, open};
 use crate::link::xsk::{FrameSize, Umem, queues};
+use crate::route::{Permission, PermissionHops, Relayed};
 use crate::worker::frames::direction;
+use crate::worker::tests::indications::{data_of, send_to};
 use std::net::UdpSocket;
 use std::thread::JoinHandle;
 use wire::PortUse;
@@ -18,12 +20,27 @@ const EACH: usize = 16;
 const WARM: usize = 20;
 const ROUNDS: usize = 200;
 
+/// A port of the peer's without a channel.
+const STRANGER: &str = "203.0.113.9:6001";
+
 /// The interface that the test's routes leave by.
 const INTERFACE: u32 = 2;
 
 fn tables(bench: &Bench) -> FrameTables {
     let ports = [(address(RELAY).port(), PortUse::relay(0)), (3478, wire::LISTENER)];
     FrameTables::for_tests(std::slice::from_ref(&bench.route), &ports)
+}
+
+/// The client's permission for the peer's address, with hops that are known: other ports of the peer
+/// have no channel.
+fn permit(bench: &mut Bench) {
+    let Route { client, listener, relay, port, .. } = bench.route;
+    bench.permits.insert_relayed(&Relayed { client, listener, relay, port }).unwrap();
+    let (peer, expires) = (address(PEER).ip(), Duration::MAX);
+    let permission = Permission { client, listener, relay, peer, expires };
+    bench.permits.insert_permission(&permission).unwrap();
+    let hops = PermissionHops { to_peer: 1, to_client: 1 };
+    bench.permits.lead_permission(peer, relay, hops);
 }
 
 /// Client and peer live on the far host, and the relay's addresses lead over the cable.
@@ -39,8 +56,8 @@ fn settle_far(lab: &Lab) {
     });
 }
 
-/// Everything that a warm worker does with frames, `rounds` times: both ways, a message for the
-/// control thread, and a refusal.
+/// Everything that a warm worker does with frames, `rounds` times: both ways, by a channel and by
+/// indications, a message for the control thread, and a refusal.
 fn talk(rounds: usize) {
     let socket = |own: &str, relay: &str| {
         let socket = UdpSocket::bind(own).expect("an address of this host");
@@ -49,21 +66,27 @@ fn talk(rounds: usize) {
         socket
     };
     let (client, peer) = (socket(CLIENT, LISTENER), socket(PEER, RELAY));
+    let stranger = socket(STRANGER, RELAY);
+    let send = send_to(STRANGER, &[7; 161], false);
     let channel_data = [&[0x40, 0, 0, 160][..], &[7; 160]].concat();
     let mut message = [0; 20];
     message[1] = 1;
     message[4..8].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
-    let pass = |from: &UdpSocket, to: &UdpSocket, sent: &[u8], wanted: &[u8]| {
-        (0..EACH).for_each(|_| _ = from.send(sent).expect("it sends"));
-        let mut buffer = [0; 2048];
-        for _ in 0..EACH {
-            let size = to.recv(&mut buffer).expect("what was sent comes");
-            assert_eq!(buffer[..size], *wanted);
-        }
-    };
+    let pass =
+        |from: &UdpSocket, to: &UdpSocket, sent: &[u8], is_wanted: &dyn Fn(&[u8]) -> bool| {
+            (0..EACH).for_each(|_| _ = from.send(sent).expect("it sends"));
+            let mut buffer = [0; 2048];
+            for _ in 0..EACH {
+                let size = to.recv(&mut buffer).expect("what was sent comes");
+                assert!(is_wanted(&buffer[..size]), "{:?}", &buffer[..size]);
+            }
+        };
     for _ in 0..rounds {
-        pass(&client, &peer, &channel_data, &[7; 160]);
-        pass(&peer, &client, &[7; 160], &channel_data);
+        pass(&client, &peer, &channel_data, &|came| came == [7; 160]);
+        pass(&peer, &client, &[7; 160], &|came| came == channel_data);
+        pass(&client, &stranger, &send, &|came| came == [7; 161]);
+        let data = (address(STRANGER), vec![7; 161]);
+        pass(&stranger, &client, &[7; 161], &|came| data_of(came) == data);
         client.send(&message).expect("it sends");
         client.send(&[0xff; 40]).expect("it sends");
     }
@@ -95,6 +118,7 @@ fn a_warm_worker_allocates_nothing_for_frames() {
         // given a worker with all queues of an interface
         settle_far(lab);
         let (mut bench, mut now) = (bench(), NOW);
+        permit(&mut bench);
         let mut divert = Divert::attach(&lab.near);
         let mut umem = Umem::new(4096, FrameSize::Bytes2048).expect("memory");
         let numbers = 0..queues(&lab.near).expect("it is there");
@@ -127,7 +151,8 @@ fn a_warm_worker_allocates_nothing_for_frames() {
         let rounds = ROUNDS + WARM;
         let stats = bench.counters.frames.snapshot();
         let forwarded = stats.forwarded.map(|traffic| traffic.packets);
-        assert_eq!(forwarded, [(rounds * EACH) as u64; 2], "{stats:?}");
+        assert_eq!(forwarded, [(2 * rounds * EACH) as u64; 2], "{stats:?}");
+        assert_eq!(stats.indications, [(rounds * EACH) as u64; 2], "{stats:?}");
         assert!(stats.datagrams >= 2 * rounds as u64 && stats.queues == 0, "{stats:?}");
         assert_eq!(told, rounds, "each message was told");
     });

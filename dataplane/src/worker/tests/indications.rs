@@ -1,13 +1,14 @@
 //! Send and Data indications that the worker carries itself, and those that it does not.
 
 use super::*;
+use crate::batch::Marks;
 use crate::route::{Permission, Relayed};
 use crate::worker::indication::{self, DataHeader};
 
 const OTHER: &str = "203.0.113.77:6000";
 
 /// A Send indication to `peer`.
-fn send_to(peer: &str, data: &[u8], dont_fragment: bool) -> Vec<u8> {
+pub(super) fn send_to(peer: &str, data: &[u8], dont_fragment: bool) -> Vec<u8> {
     // a Data indication is the same but for its type
     let header = DataHeader::new(address(peer), data.len(), &[7; 12]).unwrap();
     let mut bytes = [header.bytes(), data, &[0; 3][..header.padding]].concat();
@@ -21,7 +22,7 @@ fn send_to(peer: &str, data: &[u8], dont_fragment: bool) -> Vec<u8> {
 }
 
 /// The data of a Data indication, and whom it says it is from.
-fn data_of(bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
+pub(super) fn data_of(bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
     assert_eq!(bytes[1], 0x17);
     let mut send = bytes.to_vec();
     send[1] = 0x16;
@@ -68,9 +69,11 @@ fn a_send_goes_to_its_peer_and_what_comes_back_goes_to_the_client() {
             let sent = std::mem::take(&mut bench.worker.link.sent);
             let [(out, there), (back, wrapped)] = &sent[..] else { panic!("two: {sent:?}") };
             assert_eq!((out.by, out.to, there), (SocketId::port(3), address(&peer), &data));
-            assert_eq!((out.marks, out.dont_fragment), (None, port == "1"));
+            // as received, a hop further on
+            let marks = Some(Marks { ttl: 8, tos: 0x2e });
+            assert_eq!((out.marks, out.dont_fragment), (marks, port == "1"));
             assert_eq!((back.by, back.to), (SocketId::listener(0), address(CLIENT)));
-            assert_eq!((back.marks, back.dont_fragment), (None, false));
+            assert_eq!((back.marks, back.dont_fragment), (marks, false));
             assert_eq!(data_of(wrapped), (address(&peer), data));
         }
     }

@@ -1,8 +1,13 @@
 //! What workers do with frames that came by AF_XDP, by worker.
 
 use dataplane::frames::FrameSnapshot;
+use wire::{Direction, Reason};
 
 use super::{Page, Snapshot};
+
+/// What a frame with a way to go is left to a socket for.
+const BY_SOCKET: [Reason; 5] =
+    [Reason::NoHop, Reason::TooBig, Reason::ZeroChecksum, Reason::NoHeadroom, Reason::Busy];
 
 type Of = fn(&FrameSnapshot) -> u64;
 
@@ -34,6 +39,23 @@ pub(super) fn frames(page: &mut Page, snapshot: &Snapshot) {
         let ways = [("forwarded", forwarded), ("datagram", frames.datagrams), ("refused", refused)];
         for (way, count) in ways {
             family.sample(&[("worker", number), ("way", way)], count);
+        }
+    }
+    let help = "Indications among the frames that each worker forwarded, by direction.";
+    let mut family = page.counter("turnwire_af_xdp_indications_total", help);
+    for (number, frames) in &workers {
+        for direction in Direction::ALL {
+            let count = frames.indications[direction as usize];
+            family.sample(&[("worker", number), ("direction", direction.name())], count);
+        }
+    }
+    let help = "Frames of channels and permissions that left as datagrams by sockets nonetheless, \
+                by reason.";
+    let mut family = page.counter("turnwire_af_xdp_by_socket_total", help);
+    for (number, frames) in &workers {
+        for reason in Reason::ALL.iter().filter(|reason| BY_SOCKET.contains(reason)) {
+            let count = frames.by_socket[*reason as usize];
+            family.sample(&[("worker", number), ("reason", reason.name())], count);
         }
     }
     let counters: [(&'static str, &'static str, Of); 8] = [
