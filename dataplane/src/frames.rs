@@ -15,13 +15,15 @@
 //! path: nothing is shared. The control thread opens them ([`Keeper`]), gives them to the worker
 //! whole, and takes them back whole. Whatever is wrong with them (interface down, other queues, a
 //! socket refused), their place in the program's map is empty meanwhile, so the stack has their
-//! frames: the relay goes on by sockets, and the keeper tries again.
+//! frames: the relay goes on by sockets, and the keeper tries again. A worker keeps a queue that has
+//! failed until it is asked for all: the others go on meanwhile.
 //!
 //! Every frame that is received ends in a tx ring or on the free list, and is counted once.
 
 mod datagram;
 mod keeper;
 mod stats;
+mod survey;
 
 pub(crate) use datagram::{checksum, datagram, packet, part, target};
 pub use keeper::{Copying, Keeper, KeeperStats, News};
@@ -46,12 +48,23 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// How long a worker sleeps while the kernel has yet to take what it was given to send.
 const LATER: Duration = Duration::from_millis(5);
 
+/// How long queues that are asked for may take to send what they were given.
+const LEAVING: Duration = Duration::from_millis(100);
+
 /// One queue.
 pub(crate) struct Lane {
     pub(crate) queue: Queue,
     /// Index of its interface.
     pub(crate) interface: u32,
     seen: Seen,
+    /// It is of no use any more: nothing leaves by it, and it waits for its closing.
+    failed: bool,
+}
+
+impl Lane {
+    fn new(queue: Queue, interface: u32) -> Lane {
+        Lane { queue, interface, seen: Seen::default(), failed: false }
+    }
 }
 
 /// What one worker has of AF_XDP.
@@ -65,14 +78,16 @@ pub(crate) struct Frames {
     home: mpsc::Sender<Home>,
     worker: usize,
     looked: Duration,
+    /// They are asked for; since when.
+    leaving: Option<Duration>,
 }
 
-/// Queues on their way back.
-pub(crate) struct Home {
-    worker: usize,
-    frames: Box<Frames>,
-    /// What was wrong with them.
-    error: Option<Error>,
+/// What the control thread hears of queues.
+pub(crate) enum Home {
+    /// One is of no use any more. The worker goes on with the others until it is asked for all.
+    Trouble { worker: usize, error: Error },
+    /// They are given back.
+    Back { worker: usize, frames: Box<Frames> },
 }
 
 impl Frames {
@@ -84,16 +99,19 @@ impl Frames {
         interface: u32,
         tables: FrameTables,
     ) -> Box<Frames> {
-        let lane = |queue| Lane { queue, interface, seen: Seen::default() };
-        Box::new(Frames {
-            umem,
-            lanes: queues.into_iter().map(lane).collect(),
-            tables: Arc::new(tables),
-            received: Vec::with_capacity(BURST_MAX),
-            home: mpsc::channel().0,
-            worker: 0,
-            looked: Duration::ZERO,
-        })
+        let lanes = queues.into_iter().map(|queue| Lane::new(queue, interface)).collect();
+        Box::new(Frames::new(umem, lanes, Arc::new(tables), mpsc::channel().0, 0))
+    }
+
+    fn new(
+        umem: Umem,
+        lanes: Vec<Lane>,
+        tables: Arc<FrameTables>,
+        home: mpsc::Sender<Home>,
+        worker: usize,
+    ) -> Frames {
+        let (received, looked, leaving) = (Vec::with_capacity(BURST_MAX), Duration::ZERO, None);
+        Frames { umem, lanes, tables, received, home, worker, looked, leaving }
     }
 
     /// True when a queue has something.
@@ -103,53 +121,71 @@ impl Frames {
 
     /// How long their worker may sleep.
     pub(crate) fn patience(&mut self) -> Duration {
-        let waiting = self.lanes.iter_mut().any(|lane| lane.queue.waiting() > 0);
+        let waits = |lane: &mut Lane| !lane.failed && lane.queue.waiting() > 0;
+        let waiting = self.leaving.is_some() || self.lanes.iter_mut().any(waits);
         if waiting { LATER } else { LOOK }
     }
 
     /// The queue that sends by `interface`: `from`, where that does, so that a frame stays on its
     /// queue.
     pub(crate) fn egress(lanes: &[Lane], from: usize, interface: u32) -> Option<usize> {
-        if lanes[from].interface == interface {
+        let sends = |lane: &Lane| lane.interface == interface && !lane.failed;
+        if sends(&lanes[from]) {
             return Some(from);
         }
-        lanes.iter().position(|lane| lane.interface == interface)
+        lanes.iter().position(sends)
     }
 
     /// Ends a round: what is to be sent is shown to the kernel, and it gets frames to receive into.
-    ///
-    /// # Errors
-    /// A queue is of no use any more.
-    pub(crate) fn settle(&mut self, now: Duration, counters: &FrameCounters) -> Result<(), Error> {
+    /// A queue that is of no use any more is reported, once, and left alone.
+    pub(crate) fn settle(&mut self, now: Duration, counters: &FrameCounters) {
         let look = now.saturating_sub(self.looked) >= LOOK;
         if look {
             self.looked = now;
             self.umem.settle(now);
-            counters.free.set(self.umem.free() as u64);
+            counters.see_memory(&self.umem);
         }
         for lane in &mut self.lanes {
             lane.queue.reclaim(&mut self.umem);
             lane.queue.refill(&mut self.umem);
-            passing(lane.queue.flush())?;
-            if look {
-                passing(lane.queue.check())?;
-                if let Ok(statistics) = lane.queue.statistics() {
-                    lane.seen.see_kernel(statistics, counters);
-                }
+            if !lane.failed
+                && let Err(error) = lane.serve(look, counters)
+            {
+                lane.failed = true;
+                // the keeper is gone only when everything ends
+                let _ = self.home.send(Home::Trouble { worker: self.worker, error });
             }
             lane.seen.see(lane.queue.counts(), counters);
         }
-        Ok(())
+    }
+
+    /// True when nothing is under way any more, or was given time enough. The queues were asked for.
+    pub(crate) fn may_leave(&mut self, now: Duration) -> bool {
+        let since = *self.leaving.get_or_insert(now);
+        let waits =
+            |lane: &mut Lane| !lane.failed && (lane.queue.is_ready() || lane.queue.is_sending());
+        now.saturating_sub(since) >= LEAVING || !self.lanes.iter_mut().any(waits)
     }
 
     /// Back to the control thread, which closes them.
-    pub(crate) fn go_home(self: Box<Self>, error: Option<Error>, counters: &FrameCounters) {
-        counters.queues.set(0);
-        counters.zero_copy.set(0);
-        counters.free.set(0);
+    pub(crate) fn go_home(self: Box<Self>, counters: &FrameCounters) {
+        counters.disown();
         let (home, worker) = (self.home.clone(), self.worker);
         // the keeper is gone only when everything ends
-        let _ = home.send(Home { worker, frames: self, error });
+        let _ = home.send(Home::Back { worker, frames: self });
+    }
+}
+
+impl Lane {
+    fn serve(&mut self, look: bool, counters: &FrameCounters) -> Result<(), Error> {
+        passing(self.queue.flush())?;
+        if look {
+            passing(self.queue.check())?;
+            if let Ok(statistics) = self.queue.statistics() {
+                self.seen.see_kernel(statistics, counters);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -295,9 +295,7 @@ impl Kernel {
         }
         let settled = self.network.tick();
         let mut changes = self.follow(settled);
-        if check {
-            self.look_after(&mut changes);
-        }
+        self.look_after(&mut changes);
         changes
     }
 

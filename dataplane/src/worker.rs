@@ -162,10 +162,9 @@ impl<L: Link> Worker<L> {
                 break;
             }
         }
+        self.pass_frames(now, &tables);
         if self.frames_asked {
-            self.give_frames(now, &tables);
-        } else {
-            self.pass_frames(now, &tables);
+            self.give_frames(now);
         }
         self.tell(now);
         self.counters.meet(self.link.oddities());

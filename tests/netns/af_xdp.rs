@@ -13,7 +13,7 @@ use turnwire_tests::wait::{self, Deadline, SOON};
 use crate::no_loss::every_mix_by;
 
 /// The keeper looks every two seconds, and a queue that is refused is tried again after as long.
-const CHANGES: Duration = Duration::from_secs(60);
+pub(crate) const CHANGES: Duration = Duration::from_secs(60);
 
 /// The program forwards channels; the rest comes by AF_XDP.
 pub(crate) const PUNTING: Launch<'static> = Launch {
@@ -145,6 +145,14 @@ pub(crate) fn queues_are_open(lab: &Lab, relay: &RelayUnderTest) -> Result<()> {
     })
 }
 
+/// Waits until the workers have so many queues in all.
+pub(crate) fn has_queues(relay: &RelayUnderTest, count: u64) -> Result<()> {
+    wait::until(&format!("the workers have {count} AF_XDP queues"), CHANGES, || {
+        Ok((relay.metrics()?.sum("turnwire_af_xdp_queues", &[]) == count).then_some(()))
+    })
+    .with_context(|| relay.log())
+}
+
 fn frames(relay: &RelayUnderTest, way: &str) -> Result<u64> {
     Ok(relay.metrics()?.sum("turnwire_af_xdp_frames_total", &[("way", way)]))
 }
@@ -153,6 +161,6 @@ fn received(relay: &RelayUnderTest) -> Result<u64> {
     Ok(relay.metrics()?.sum("turnwire_received_packets_total", &[]))
 }
 
-fn changes(relay: &RelayUnderTest, what: &str) -> Result<u64> {
+pub(crate) fn changes(relay: &RelayUnderTest, what: &str) -> Result<u64> {
     Ok(relay.metrics()?.sum("turnwire_af_xdp_changes_total", &[("what", what)]))
 }

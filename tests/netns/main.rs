@@ -1,6 +1,8 @@
 //! Turnwire on a network of its own: three hosts, real frames, the kernel's own behaviour.
 
 mod af_xdp;
+mod af_xdp_faults;
+mod af_xdp_queues;
 mod expiry;
 mod host_traffic;
 mod indications;

@@ -231,6 +231,60 @@ impl Lab {
         Ok(())
     }
 
+    /// Gives both ends of the relay's cables `count` queues, of the two that there can be. Those to
+    /// receive by come first: a veth with an XDP program has no fewer than its far end sends by.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub fn raise_queues(&self, count: u32) -> Result<()> {
+        let (client, peer) = (self.towards_client(), self.towards_peer());
+        let mut ends = vec![(Host::Relay, client), (Host::Client, "eth0"), (Host::Peer, "eth0")];
+        match self.topology {
+            Topology::TwoArmed => ends.push((Host::Relay, peer)),
+            Topology::OneArmed => bail!("a bridge has queues of its own"),
+        }
+        for way in ["rx", "tx"] {
+            for (host, device) in &ends {
+                self.run(*host, &["ethtool", "-L", device, way, &count.to_string()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a BPF object whose program, in section `xdp`, passes every frame.
+    pub fn pass_object(&self) -> String {
+        format!("/run/turnwire-lab/{}/xdp-pass", self.name)
+    }
+
+    /// Takes the cable to the peer away, both of its ends, and lays another with the same names and
+    /// addresses.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub fn recable_peer(&self) -> Result<()> {
+        let (device, object) = (self.towards_peer(), self.pass_object());
+        let peer = self.path(Host::Peer).file_name().context("a namespace has a name")?;
+        let peer = peer.to_string_lossy();
+        let script = format!(
+            "ip link delete {device}
+            ip link add name {device} address 02:44:00:00:02:21 \
+                type veth peer name eth0 address 02:44:00:00:02:22 netns {peer}
+            ip link set {device} up; ip -n {peer} link set eth0 up
+            ethtool -K {device} tx off gro on txvlan off rxvlan off >/dev/null
+            ip address add 44.128.2.1/24 dev {device}
+            ip address add 2e00:44:2::1/64 dev {device} nodad"
+        );
+        self.run(Host::Relay, &["sh", "-ec", &script])?;
+        let script = format!(
+            "ethtool -K eth0 tx off gro on txvlan off rxvlan off >/dev/null
+            ip link set dev eth0 xdpdrv object {object} section xdp
+            ip address add 44.128.2.2/24 dev eth0
+            ip address add 2e00:44:2::2/64 dev eth0 nodad"
+        );
+        self.run(Host::Peer, &["sh", "-ec", &script])?;
+        Ok(())
+    }
+
     /// A command that will run `program` on `host`, with the pid that the caller sees.
     pub fn command(&self, host: Host, program: &str) -> Command {
         let mut command = script();

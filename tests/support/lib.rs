@@ -8,6 +8,7 @@
 pub mod cable;
 pub mod call;
 pub mod client;
+pub mod faults;
 pub mod frame;
 pub mod lab;
 pub mod metrics;

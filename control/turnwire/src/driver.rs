@@ -26,6 +26,7 @@ mod inbox;
 mod listing;
 mod outlet;
 mod peers;
+mod pinning;
 mod reload;
 mod summary;
 
@@ -41,6 +42,7 @@ use crate::reload::Reloader;
 use crate::{clock, sys};
 use drain::Drain;
 use inbox::Inbox;
+use pinning::Pinning;
 use reload::Reloads;
 use summary::Summary;
 
@@ -108,6 +110,7 @@ pub struct Driver {
     nonce_keys: NonceKeys,
     drain_timeout: Duration,
     drain: Option<Drain>,
+    pinning: Pinning,
 }
 
 /// What a driver joins.
@@ -163,6 +166,7 @@ impl Driver {
             server: parts.server,
             outlet,
             inbox: Inbox::default(),
+            pinning: Pinning::new(&parts.about.cores),
             about: Arc::new(parts.about),
             summary: Summary::new(started),
             started,
@@ -271,6 +275,7 @@ impl Driver {
                 self.take_in(changes);
             }
             self.keep_frames(now.monotonic);
+            self.pinning.tick(now.monotonic);
             if let Some(key) = self.nonce_keys.due(now.unix, &mut System) {
                 self.server.rotate_nonce_key(&key);
                 tracing::info!("another key makes the nonces now");
@@ -324,6 +329,7 @@ impl Driver {
             peers: self.outlet.peers.counts(),
             reloads: self.reloads.counts,
             draining: self.drain.is_some(),
+            strayed: self.pinning.strayed(),
         }
     }
 
@@ -361,11 +367,20 @@ impl Driver {
                 News::Open { worker, queues, zero_copy } => {
                     tracing::info!(worker, queues, zero_copy, "AF_XDP serves a worker");
                 }
-                News::Lost { worker, why } => {
+                News::Lost { worker, why, next } => {
                     tracing::warn!(
                         worker,
                         why,
+                        next_try = next,
                         "no AF_XDP for a worker: sockets carry its traffic"
+                    );
+                }
+                News::Part { worker, why, next } => {
+                    tracing::warn!(
+                        worker,
+                        why,
+                        next_try = next,
+                        "AF_XDP serves a worker in part: sockets carry the rest of its traffic"
                     );
                 }
                 News::Unsuited { interface, why } => {

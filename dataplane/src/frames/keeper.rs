@@ -1,22 +1,25 @@
 //! The control thread's side: opens queues, gives them to workers, takes them back, tries again.
 //!
 //! ```text
-//!   Without ──open, give──> With ──interfaces changed: ask──> Asked ──┐
-//!      ^                      └──── the worker gave them back ────────┤
-//!      └───────────────── closed; after a while ──────────────────────┘
+//!   Without ──open, give──> With ──interfaces changed, a queue failed,──> Asked ──┐
+//!      ^                           one that was refused is free: ask              │
+//!      └───────────── closed; after a while <── the worker gave them back ────────┘
 //! ```
 //!
-//! A worker's queues come and go together, with the memory that they share.
+//! A worker's queues come and go together, with the memory that they share. Before they are asked
+//! for, their places in the program's map are emptied: the stack has what comes from then on, and
+//! the worker has time for what it has received.
 
+use super::survey::{Survey, Want};
 use super::{BURST_MAX, Frames, Home, Lane};
 use crate::kernel::{FrameTables, Kernel};
 use crate::link::xsk::{self, Error, FrameSize, Options, Queue, Umem};
 use crate::plane::Dataplane;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use wire::QUEUES_MAX;
 
 /// How long after a failure it is tried again, at first; it doubles up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(2);
@@ -32,6 +35,9 @@ const SURVEY: Duration = Duration::from_secs(2);
 
 /// Entries of each ring of a queue.
 const RING: u32 = 1024;
+
+/// The same of a queue that is opened only to see whether it can be.
+const PROBE_RING: u32 = 64;
 
 /// Which interfaces get AF_XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +66,19 @@ pub enum News {
     Lost {
         /// Its number.
         worker: usize,
-        /// Why.
+        /// Why, with interface and queue.
         why: String,
+        /// When it is tried again, in words.
+        next: String,
+    },
+    /// It has queues, but not all that it should: sockets carry the others' traffic.
+    Part {
+        /// Its number.
+        worker: usize,
+        /// Which were refused, and why.
+        why: String,
+        /// When they are tried again, in words.
+        next: String,
     },
     /// An interface has none by choice.
     Unsuited {
@@ -81,27 +98,49 @@ pub struct KeeperStats {
     pub lost: u64,
     /// Times that a queue could not be opened.
     pub refused: u64,
+    /// Queues that the workers should have now.
+    pub wanted: usize,
 }
 
-/// Where a worker could have queues: interface index, name, how many it has.
-type Survey = Vec<(u32, String, u32)>;
+/// Queues that could not be had, and why.
+type Refused = Vec<(Want, String)>;
 
 enum State {
     Without {
+        /// Not before: a queue that was closed a moment ago is in use for a moment more.
+        settled: Duration,
+        /// Unless the interfaces change.
         retry: Duration,
     },
-    With,
-    /// Asked to give them back.
-    Asked,
+    With {
+        since: Duration,
+    },
+    /// Asked to give them back; how long to wait then.
+    Asked {
+        pause: Duration,
+    },
 }
 
 struct Seat {
     state: State,
-    /// What its queues were opened for.
-    of: Survey,
+    /// What its queues were opened for, or tried to.
+    of: Vec<Want>,
+    /// Of those, the ones that were refused while others were not.
+    refused: Vec<Want>,
+    /// When these are tried again.
+    again: Duration,
     patience: Duration,
     /// What was told last, so that a refusal is told once.
     told: Option<String>,
+}
+
+impl Seat {
+    /// How long to wait this time; the next time is longer.
+    fn pause(&mut self) -> Duration {
+        let pause = self.patience;
+        self.patience = (pause * 2).min(RETRY_MAX);
+        pause
+    }
 }
 
 /// Keeps workers in queues.
@@ -113,7 +152,8 @@ pub struct Keeper {
     way_home: mpsc::Sender<Home>,
     survey: Survey,
     surveyed: Option<Duration>,
-    unsuited: Vec<(String, String)>,
+    /// Interfaces that have none by choice, and what was told of them.
+    unsuited: HashMap<String, String>,
     stats: KeeperStats,
 }
 
@@ -127,8 +167,10 @@ impl Keeper {
         let tables = kernel.frame_tables().map_err(|error| io::Error::other(error.to_string()))?;
         let (way_home, home) = mpsc::channel();
         let seat = || Seat {
-            state: State::Without { retry: Duration::ZERO },
-            of: Survey::new(),
+            state: State::Without { settled: Duration::ZERO, retry: Duration::ZERO },
+            of: Vec::new(),
+            refused: Vec::new(),
+            again: Duration::ZERO,
             patience: RETRY,
             told: None,
         };
@@ -138,9 +180,9 @@ impl Keeper {
             seats: (0..plane.udp_workers()).map(|_| seat()).collect(),
             home,
             way_home,
-            survey: Survey::new(),
+            survey: Survey::default(),
             surveyed: None,
-            unsuited: Vec::new(),
+            unsuited: HashMap::new(),
             stats: KeeperStats::default(),
         })
     }
@@ -159,117 +201,183 @@ impl Keeper {
     /// may take some tens of milliseconds: the driver starts it anew.
     pub fn tick(&mut self, now: Duration, plane: &mut Dataplane, kernel: &mut Kernel) -> Vec<News> {
         let mut news = Vec::new();
-        while let Ok(Home { worker, frames, error }) = self.home.try_recv() {
-            drop(frames);
-            let seat = &mut self.seats[worker];
-            // a queue that was closed a moment ago is in use for a moment more
-            seat.state = State::Without { retry: now + SETTLING };
-            if let Some(error) = error {
-                self.stats.lost += 1;
-                seat.state = State::Without { retry: now + RETRY };
-                news.push(News::Lost { worker, why: error.to_string() });
-            }
+        while let Ok(home) = self.home.try_recv() {
+            self.hear(home, now, (plane, kernel), &mut news);
         }
         if self.surveyed.is_none_or(|then| now.saturating_sub(then) >= SURVEY) {
             self.surveyed = Some(now);
             self.look(kernel, &mut news);
         }
+        self.stats.wanted = 0;
         for worker in 0..self.seats.len() {
-            let of = self.share(worker);
-            let seat = &mut self.seats[worker];
-            match seat.state {
-                State::With if seat.of != of => {
-                    seat.state = State::Asked;
-                    self.stats.lost += 1;
-                    let why = "the interfaces or their queues changed".to_owned();
-                    news.push(News::Lost { worker, why });
-                    plane.ask_frames(worker);
-                }
-                State::Without { retry } if !of.is_empty() && retry <= now => {
-                    self.open(worker, of, now, (plane, kernel), &mut news);
-                }
-                _ => {}
-            }
+            let of = self.survey.share(worker, self.seats.len());
+            self.stats.wanted += of.len();
+            self.see_to(worker, of, now, (plane, kernel), &mut news);
         }
         news
     }
 
-    /// Looks at the interfaces with the fast path.
-    fn look(&mut self, kernel: &mut Kernel, news: &mut Vec<News>) {
-        let attached: Vec<(u32, String)> =
-            kernel.attached().map(|(index, name)| (index, name.to_owned())).collect();
-        let mut survey = Survey::new();
-        for (index, name) in attached {
-            if !kernel.is_up(index) {
-                continue;
+    /// What a worker says of its queues, or the queues themselves.
+    fn hear(
+        &mut self,
+        home: Home,
+        now: Duration,
+        (plane, kernel): (&mut Dataplane, &mut Kernel),
+        news: &mut Vec<News>,
+    ) {
+        match home {
+            Home::Trouble { worker, error } => {
+                let seat = &mut self.seats[worker];
+                // on their way already, for another reason
+                let State::With { since } = seat.state else { return };
+                if now.saturating_sub(since) >= RETRY_MAX {
+                    seat.patience = RETRY;
+                }
+                let pause = seat.pause();
+                let next = format!("in {pause:?}");
+                news.push(News::Lost { worker, why: error.to_string(), next });
+                self.ask(worker, pause, (plane, kernel));
             }
-            let suited = self.suited(&name);
-            let queues = xsk::queues(&name);
-            match (suited, queues) {
-                (Ok(()), Ok(queues)) => survey.push((index, name, queues.min(QUEUES_MAX))),
-                (Err(why), _) => self.tell_unsuited(name, why, news),
-                // it is gone: news of that are on their way
-                (_, Err(_)) => {}
+            Home::Back { worker, frames } => {
+                drop(frames);
+                let seat = &mut self.seats[worker];
+                let pause = match seat.state {
+                    State::Asked { pause } => pause,
+                    _ => RETRY,
+                };
+                seat.state = State::Without { settled: now + SETTLING, retry: now + pause };
             }
         }
-        for (index, ..) in &self.survey {
-            if !survey.iter().any(|(other, ..)| other == index) {
-                kernel.punting().forget_interface(*index);
+    }
+
+    /// Looks after one worker, which should have the queues `of`.
+    fn see_to(
+        &mut self,
+        worker: usize,
+        of: Vec<Want>,
+        now: Duration,
+        (plane, kernel): (&mut Dataplane, &mut Kernel),
+        news: &mut Vec<News>,
+    ) {
+        let seat = &self.seats[worker];
+        match seat.state {
+            State::With { .. } if seat.of != of => {
+                let why = self.survey.difference(&seat.of, &of);
+                let next = match of.is_empty() {
+                    true => "when an interface can be served".to_owned(),
+                    false => "in a moment, with what there is".to_owned(),
+                };
+                news.push(News::Lost { worker, why, next });
+                self.seats[worker].patience = RETRY;
+                self.ask(worker, SETTLING, (plane, kernel));
+            }
+            State::With { .. } if !seat.refused.is_empty() && seat.again <= now => {
+                let free = seat.refused.iter().find(|want| self.can_be_had(want));
+                if let Some(want) = free {
+                    let why = format!("{}/{} can be had now", want.name, want.queue);
+                    let next = "in a moment, with all".to_owned();
+                    news.push(News::Lost { worker, why, next });
+                    self.ask(worker, SETTLING, (plane, kernel));
+                } else {
+                    self.stats.refused += seat.refused.len() as u64;
+                    let seat = &mut self.seats[worker];
+                    seat.again = now + seat.pause();
+                }
+            }
+            State::Without { settled, retry } if !of.is_empty() && settled <= now => {
+                if seat.of != of {
+                    self.seats[worker].patience = RETRY;
+                } else if retry > now {
+                    return;
+                }
+                self.open(worker, of, now, (plane, kernel), news);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks for a worker's queues, once nothing comes to them any more.
+    fn ask(
+        &mut self,
+        worker: usize,
+        pause: Duration,
+        (plane, kernel): (&mut Dataplane, &mut Kernel),
+    ) {
+        self.stats.lost += 1;
+        let seat = &mut self.seats[worker];
+        for want in &seat.of {
+            kernel.punting().unset_socket(want.interface, want.queue);
+        }
+        seat.state = State::Asked { pause };
+        plane.ask_frames(worker);
+    }
+
+    /// Looks at the interfaces with the fast path.
+    fn look(&mut self, kernel: &mut Kernel, news: &mut Vec<News>) {
+        let survey = Survey::look(self.copying, kernel);
+        for interface in self.survey.interfaces().filter(|interface| !survey.has(*interface)) {
+            kernel.punting().forget_interface(interface);
+        }
+        let unsuited = || survey.absent.iter().filter(|absent| absent.unsuited);
+        self.unsuited.retain(|name, _| unsuited().any(|absent| absent.name == *name));
+        for absent in unsuited() {
+            let (interface, why) = (absent.name.clone(), absent.why.clone());
+            if self.unsuited.insert(interface.clone(), why.clone()).as_ref() != Some(&why) {
+                news.push(News::Unsuited { interface, why });
             }
         }
         self.survey = survey;
     }
 
-    fn suited(&self, name: &str) -> Result<(), String> {
-        if self.copying != Copying::Auto {
-            return Ok(());
-        }
-        match xsk::zero_copy_advertised(name) {
-            Ok(Some(true)) => Ok(()),
-            Ok(Some(false)) => Err("its driver has no AF_XDP without copies".to_owned()),
-            Ok(None) => Err("this kernel does not say what its driver can (Linux 6.3)".to_owned()),
-            Err(error) => Err(error.to_string()),
+    /// How queues are opened.
+    fn options(&self, entries: u32) -> Options {
+        let copying = match self.copying {
+            Copying::Copy => xsk::Copying::Copy,
+            Copying::Auto | Copying::Zero => xsk::Copying::Zero,
+        };
+        Options { copying, entries, busy_poll: None }
+    }
+
+    fn frame_size(&self) -> FrameSize {
+        match self.copying {
+            // what the program hands over fits
+            Copying::Copy => FrameSize::Bytes2048,
+            Copying::Auto | Copying::Zero => FrameSize::Bytes4096,
         }
     }
 
-    fn tell_unsuited(&mut self, interface: String, why: String, news: &mut Vec<News>) {
-        let told = (interface, why);
-        if !self.unsuited.contains(&told) {
-            let (interface, why) = told.clone();
-            self.unsuited.push(told);
-            news.push(News::Unsuited { interface, why });
-        }
-    }
-
-    /// The queues of one worker: each n-th of every interface.
-    fn share(&self, worker: usize) -> Survey {
-        let has = |(_, _, queues): &&(u32, String, u32)| (*queues as usize) > worker;
-        self.survey.iter().filter(has).cloned().collect()
+    /// Opens a queue that was refused for a moment.
+    fn can_be_had(&self, want: &Want) -> bool {
+        let Ok(mut umem) = Umem::new(PROBE_RING, self.frame_size()) else { return false };
+        Queue::open(&want.name, want.queue, &mut umem, &self.options(PROBE_RING)).is_ok()
     }
 
     fn open(
         &mut self,
         worker: usize,
-        of: Survey,
+        of: Vec<Want>,
         now: Duration,
         (plane, kernel): (&mut Dataplane, &mut Kernel),
         news: &mut Vec<News>,
     ) {
-        let opened = self.open_all(worker, &of, kernel);
-        let (frames, failed) = match opened {
+        let (frames, failed) = match self.open_all(worker, &of, kernel) {
             Ok(opened) => opened,
-            Err(error) => (None, vec![error.to_string()]),
+            Err(error) => (None, of.iter().map(|want| (want.clone(), error.to_string())).collect()),
         };
         let seat = &mut self.seats[worker];
         self.stats.refused += failed.len() as u64;
-        let why = failed.join("; ");
-        if !failed.is_empty() && seat.told.as_ref() != Some(&why) {
-            news.push(News::Lost { worker, why: why.clone() });
-        }
-        seat.told = (!failed.is_empty()).then_some(why);
+        let mut why: Vec<&str> = failed.iter().map(|(_, why)| why.as_str()).collect();
+        why.dedup();
+        let why = why.join("; ");
+        let pause = if failed.is_empty() { RETRY } else { seat.pause() };
+        let next = format!("in {pause:?}, then ever more seldom, at least each {RETRY_MAX:?}");
+        let is_new = !failed.is_empty() && seat.told.as_ref() != Some(&why);
+        seat.told = (!failed.is_empty()).then(|| why.clone());
+        seat.of = of;
+        seat.refused.clear();
         let Some(frames) = frames else {
-            seat.state = State::Without { retry: now + seat.patience };
-            seat.patience = (seat.patience * 2).min(RETRY_MAX);
+            seat.state = State::Without { settled: now, retry: now + pause };
+            news.extend(is_new.then_some(News::Lost { worker, why, next }));
             return;
         };
         let names: Vec<String> = frames
@@ -279,63 +387,50 @@ impl Keeper {
             .collect();
         let zero_copy = frames.lanes.iter().all(|lane| lane.queue.mode().zero_copy);
         if let Err(error) = plane.give_frames(worker, frames) {
-            seat.state = State::Without { retry: now + RETRY };
-            news.push(News::Lost { worker, why: error.to_string() });
+            seat.state = State::Without { settled: now + SETTLING, retry: now + pause };
+            news.push(News::Lost { worker, why: error.to_string(), next });
             return;
         }
         self.stats.opened += 1;
-        (seat.state, seat.of, seat.patience) = (State::With, of, RETRY);
+        seat.refused.extend(failed.into_iter().map(|(want, _)| want));
+        (seat.state, seat.again) = (State::With { since: now }, now + pause);
         news.push(News::Open { worker, queues: names.join(" "), zero_copy });
+        news.extend(is_new.then_some(News::Part { worker, why, next }));
     }
 
-    /// Opens what can be opened; what was refused beside it.
+    /// Opens what can be opened; what was refused beside it, and why.
     fn open_all(
         &self,
         worker: usize,
-        of: &Survey,
+        of: &[Want],
         kernel: &mut Kernel,
-    ) -> Result<(Option<Box<Frames>>, Vec<String>), Error> {
-        let (copying, size) = match self.copying {
-            Copying::Copy => (xsk::Copying::Copy, FrameSize::Bytes2048),
-            Copying::Auto | Copying::Zero => (xsk::Copying::Zero, FrameSize::Bytes4096),
-        };
-        let step = self.seats.len();
-        let numbers: Vec<(u32, &str, u32)> = of
-            .iter()
-            .flat_map(|(index, name, queues)| {
-                let each = (worker as u32..*queues).step_by(step);
-                each.map(move |queue| (*index, name.as_str(), queue))
-            })
-            .collect();
+    ) -> Result<(Option<Box<Frames>>, Refused), Error> {
         // what each may receive into, what waits to be sent, and a burst
-        let frames = numbers.len() as u32 * 2 * RING + BURST_MAX as u32;
-        let mut umem = Umem::new(frames, size)?;
-        let options = Options { copying, entries: RING, busy_poll: None };
+        let frames = of.len() as u32 * 2 * RING + BURST_MAX as u32;
+        let mut umem = Umem::new(frames, self.frame_size())?;
+        let options = self.options(RING);
         let (mut lanes, mut failed) = (Vec::new(), Vec::new());
-        for (interface, name, number) in numbers {
-            match Queue::open(name, number, &mut umem, &options) {
+        for want in of {
+            let Want { interface, name, queue: number, .. } = want;
+            match Queue::open(name, *number, &mut umem, &options) {
                 Ok(queue) => {
-                    let set = kernel.punting().set_socket(interface, number, queue.as_fd());
+                    let set = kernel.punting().set_socket(*interface, *number, queue.as_fd());
                     match set {
-                        Ok(()) => lanes.push(Lane { queue, interface, seen: Default::default() }),
-                        Err(error) => failed.push(format!("{name} queue {number}: {error}")),
+                        Ok(()) => lanes.push(Lane::new(queue, *interface)),
+                        Err(error) => {
+                            failed
+                                .push((want.clone(), format!("queue {number} of {name}: {error}")));
+                        }
                     }
                 }
-                Err(error) => failed.push(error.to_string()),
+                Err(error) => failed.push((want.clone(), error.to_string())),
             }
         }
         if lanes.is_empty() {
             return Ok((None, failed));
         }
-        let frames = Frames {
-            umem,
-            lanes,
-            tables: Arc::clone(&self.tables),
-            received: Vec::with_capacity(BURST_MAX),
-            home: self.way_home.clone(),
-            worker,
-            looked: Duration::ZERO,
-        };
+        let frames =
+            Frames::new(umem, lanes, Arc::clone(&self.tables), self.way_home.clone(), worker);
         Ok((Some(Box::new(frames)), failed))
     }
 }

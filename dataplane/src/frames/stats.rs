@@ -1,7 +1,7 @@
 //! What the AF_XDP tier counts, by worker.
 
 use super::Frames;
-use crate::link::xsk::{Counts, Statistics};
+use crate::link::xsk::{Census, Counts, Statistics, Umem};
 use crate::stats::{Counter, Traffic};
 use wire::{Direction, Reason};
 
@@ -27,7 +27,11 @@ pub(crate) struct FrameCounters {
     /// Of those, without copies.
     pub(crate) zero_copy: Counter,
     /// Frames on the free list.
-    pub(crate) free: Counter,
+    free: Counter,
+    held: Counter,
+    filled: Counter,
+    sent: Counter,
+    stranded: Counter,
 }
 
 /// One worker's AF_XDP at one moment.
@@ -55,7 +59,7 @@ pub struct FrameSnapshot {
     pub wakeups: u64,
     /// Of those, answered with "later".
     pub later: u64,
-    /// Dropped by the kernel: no room for them in a frame.
+    /// Dropped by the kernel: there was no frame to receive into, or they were too long for one.
     pub rx_dropped: u64,
     /// Dropped by the kernel because the rx ring was full.
     pub rx_ring_full: u64,
@@ -67,8 +71,9 @@ pub struct FrameSnapshot {
     pub queues: u64,
     /// Of those, without copies.
     pub zero_copy: u64,
-    /// Frames on the free list about a second ago.
-    pub free: u64,
+    /// Where the frames of its memory were about a second ago: with these queues there is always the
+    /// same number in all, and none is [held](Census::held) between two rounds.
+    pub memory: Census,
 }
 
 impl FrameSnapshot {
@@ -92,7 +97,28 @@ impl FrameCounters {
         let zero_copy = frames.lanes.iter().filter(|lane| lane.queue.mode().zero_copy).count();
         self.queues.set(frames.lanes.len() as u64);
         self.zero_copy.set(zero_copy as u64);
-        self.free.set(frames.umem.free() as u64);
+        self.see_memory(&frames.umem);
+    }
+
+    /// Where the frames are.
+    pub(crate) fn see_memory(&self, umem: &Umem) {
+        self.set_memory(umem.census());
+    }
+
+    /// The worker has no queues any more.
+    pub(crate) fn disown(&self) {
+        self.queues.set(0);
+        self.zero_copy.set(0);
+        self.set_memory(Census::default());
+    }
+
+    fn set_memory(&self, census: Census) {
+        let Census { free, held, filled, sent, stranded } = census;
+        self.free.set(free.into());
+        self.held.set(held.into());
+        self.filled.set(filled.into());
+        self.sent.set(sent.into());
+        self.stranded.set(stranded.into());
     }
 
     /// One frame that is left to a socket.
@@ -128,7 +154,13 @@ impl FrameCounters {
             invalid: self.invalid.value(),
             queues: self.queues.value(),
             zero_copy: self.zero_copy.value(),
-            free: self.free.value(),
+            memory: Census {
+                free: self.free.value() as u32,
+                held: self.held.value() as u32,
+                filled: self.filled.value() as u32,
+                sent: self.sent.value() as u32,
+                stranded: self.stranded.value() as u32,
+            },
         }
     }
 }

@@ -29,8 +29,38 @@ pub(crate) struct Punting {
     slots: Array<MapData, u32>,
     /// What `places` holds.
     known: HashMap<PlaceWords, u64>,
-    /// Interfaces that have slots, by their position.
-    interfaces: Vec<u32>,
+    slots_taken: Positions,
+}
+
+/// Interfaces that have slots, by their position; [`FREE`] where one is gone.
+#[derive(Debug, Default)]
+struct Positions(Vec<u32>);
+
+impl Positions {
+    /// Of an interface that has slots.
+    fn of(&self, interface: u32) -> Option<usize> {
+        self.0.iter().position(|one| *one == interface)
+    }
+
+    /// Of one that has none: where it would have them.
+    fn next(&self) -> usize {
+        self.of(FREE).unwrap_or(self.0.len())
+    }
+
+    fn take(&mut self, position: usize, interface: u32) {
+        if position == self.0.len() {
+            self.0.push(interface);
+        } else {
+            self.0[position] = interface;
+        }
+    }
+
+    fn free(&mut self, position: usize) {
+        self.0[position] = FREE;
+        while self.0.last() == Some(&FREE) {
+            self.0.pop();
+        }
+    }
 }
 
 impl Punting {
@@ -39,7 +69,7 @@ impl Punting {
         sockets: XskMap<MapData>,
         slots: Array<MapData, u32>,
     ) -> Punting {
-        Punting { places, sockets, slots, known: HashMap::new(), interfaces: Vec::new() }
+        Punting { places, sockets, slots, known: HashMap::new(), slots_taken: Positions::default() }
     }
 
     /// Tells the program this host's addresses. How many places found no room: what is for them
@@ -80,8 +110,8 @@ impl Punting {
     ) -> Result<(), MapError> {
         let most = SLOTS_MAX / QUEUES_MAX;
         let out = || MapError::OutOfBounds { index: queue, max_entries: QUEUES_MAX };
-        let known = self.interfaces.iter().position(|one| *one == interface);
-        let position = known.unwrap_or(self.interfaces.len());
+        let known = self.slots_taken.of(interface);
+        let position = known.unwrap_or_else(|| self.slots_taken.next());
         if queue >= QUEUES_MAX || position >= most as usize {
             return Err(out());
         }
@@ -89,25 +119,28 @@ impl Punting {
         self.sockets.set(first + queue, std::os::fd::AsRawFd::as_raw_fd(&socket), 0)?;
         if known.is_none() {
             self.slots.set(interface, first + 1, 0)?;
-            self.interfaces.push(interface);
+            self.slots_taken.take(position, interface);
         }
         Ok(())
     }
 
+    /// The stack has the frames of this queue from now on.
+    pub(crate) fn unset_socket(&mut self, interface: u32, queue: u32) {
+        if let Some(position) = self.slots_taken.of(interface) {
+            // what fails here was not there
+            let _ = self.sockets.unset(position as u32 * QUEUES_MAX + queue);
+        }
+    }
+
     /// The interface is gone or left to the stack: its slots are another's to take.
     pub(crate) fn forget_interface(&mut self, interface: u32) {
-        let Some(position) = self.interfaces.iter().position(|one| *one == interface) else {
-            return;
-        };
+        let Some(position) = self.slots_taken.of(interface) else { return };
         // what fails here was not there
         let _ = self.slots.set(interface, 0, 0);
         for queue in 0..QUEUES_MAX {
             let _ = self.sockets.unset(position as u32 * QUEUES_MAX + queue);
         }
-        self.interfaces[position] = FREE;
-        while self.interfaces.last() == Some(&FREE) {
-            self.interfaces.pop();
-        }
+        self.slots_taken.free(position);
     }
 }
 
@@ -161,5 +194,19 @@ mod tests {
             (place("2001:db8::1", 3479), LISTENER),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_slots_of_interfaces_that_are_gone_are_taken_again() {
+        let (mut positions, mut live) = (Positions::default(), [1, 2]);
+        live.iter().for_each(|interface| positions.take(positions.next(), *interface));
+        for made_anew in 3..1000 {
+            let gone = std::mem::replace(&mut live[made_anew as usize % 2], made_anew);
+            positions.free(positions.of(gone).expect("it has slots"));
+            let position = positions.next();
+            assert!(position < 2, "{made_anew} at {position}");
+            positions.take(position, made_anew);
+            assert!(live.iter().all(|interface| positions.of(*interface).is_some()));
+        }
     }
 }

@@ -38,19 +38,16 @@ impl<L: Link> Worker<L> {
                 }
             }
         }
-        match frames.settle(now, &self.counters.frames) {
-            Ok(()) => self.frames = Some(frames),
-            Err(error) => frames.go_home(Some(error), &self.counters.frames),
-        }
+        frames.settle(now, &self.counters.frames);
+        self.frames = Some(frames);
     }
 
-    /// Gives the queues back, once what they have received has gone through.
-    pub(super) fn give_frames(&mut self, now: Duration, tables: &Tables<'_>) {
-        self.frames_asked = false;
-        self.pass_frames(now, tables);
-        if let Some(frames) = self.frames.take() {
-            frames.go_home(None, &self.counters.frames);
+    /// Gives the queues back that were asked for, once what they have received has gone through.
+    pub(super) fn give_frames(&mut self, now: Duration) {
+        if let Some(frames) = self.frames.take_if(|frames| frames.may_leave(now)) {
+            frames.go_home(&self.counters.frames);
         }
+        self.frames_asked = self.frames.is_some();
     }
 
     /// One burst of one queue; how many frames it had.

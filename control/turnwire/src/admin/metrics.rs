@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub reloads: ReloadCounts,
     /// No new allocations are made.
     pub draining: bool,
+    /// Workers that were pinned, and whether they may run elsewhere now.
+    pub strayed: Vec<(usize, bool)>,
 }
 
 impl Snapshot {

@@ -80,7 +80,7 @@ pub struct Mode {
 /// The kernel's own counts of a socket (XDP_STATISTICS), in frames. They start with the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Dropped for another reason than a full rx ring: too long for a frame.
+    /// Dropped for another reason than a full rx ring: no frame to receive into, or too long for it.
     pub rx_dropped: u64,
     /// Bad addresses in the fill ring.
     pub rx_invalid: u64,
@@ -202,6 +202,12 @@ impl Queue {
     /// Frames on the tx ring that the kernel has not taken yet.
     pub fn waiting(&mut self) -> usize {
         self.rings.tx.waiting() as usize
+    }
+
+    /// True while the kernel has frames of this queue to send, or has not said yet that it has.
+    pub fn is_sending(&self) -> bool {
+        let Counts { transmitted, completed, .. } = self.rings.counts;
+        transmitted > completed
     }
 
     /// Shows the kernel what was transmitted, and wakes it for sending and for receiving where it

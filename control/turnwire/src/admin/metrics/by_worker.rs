@@ -47,6 +47,11 @@ fn info(page: &mut Page, snapshot: &Snapshot) {
             1,
         );
     }
+    let help = "Workers that were pinned to a core: 1 where somebody let them run elsewhere since.";
+    let mut family = page.gauge("turnwire_worker_strayed", help);
+    for (number, strayed) in &snapshot.strayed {
+        family.sample(&[("worker", &number.to_string())], u8::from(*strayed));
+    }
 }
 
 fn traffic(page: &mut Page, workers: &[Numbered<'_>]) {

@@ -1,6 +1,7 @@
 //! What workers do with frames that came by AF_XDP, by worker.
 
 use dataplane::frames::FrameSnapshot;
+use dataplane::link::xsk::Census;
 use wire::{Direction, Reason};
 
 use super::{Page, Snapshot};
@@ -25,10 +26,25 @@ pub(super) fn frames(page: &mut Page, snapshot: &Snapshot) {
         family.sample(&[("worker", number), ("mode", "copy")], copying);
         family.sample(&[("worker", number), ("mode", "zero_copy")], frames.zero_copy);
     }
-    let help = "Frames of each worker's memory that were free a moment ago.";
-    let mut family = page.gauge("turnwire_af_xdp_free_frames", help);
+    let help = "AF_XDP queues that the workers should have: where it is more than \
+                turnwire_af_xdp_queues in all, sockets carry the traffic of the others.";
+    page.gauge("turnwire_af_xdp_queues_wanted", help).sample(&[], keeper.wanted as u64);
+    let help = "Frames of each worker's packet memory, by where they were a moment ago: free, held by \
+                the worker, given to a queue to receive into or to send, set aside after the loss \
+                of a queue. Of open queues always the same in all.";
+    let mut family = page.gauge("turnwire_af_xdp_memory_frames", help);
     for (number, frames) in &workers {
-        family.sample(&[("worker", number)], frames.free);
+        let Census { free, held, filled, sent, stranded } = frames.memory;
+        let places = [
+            ("free", free),
+            ("held", held),
+            ("receiving", filled),
+            ("sending", sent),
+            ("set_aside", stranded),
+        ];
+        for (place, count) in places {
+            family.sample(&[("worker", number), ("place", place)], u64::from(count));
+        }
     }
     let help = "Frames that came by AF_XDP, by what each worker did with them: forwarded as they \
                 lay, handed on as datagrams to be forwarded or answered by sockets, or refused.";
@@ -71,7 +87,7 @@ pub(super) fn frames(page: &mut Page, snapshot: &Snapshot) {
         ("turnwire_af_xdp_later_total", "Of these, answered with a later.", |one| one.later),
         (
             "turnwire_af_xdp_rx_dropped_total",
-            "Frames that the kernel had no room for in a buffer.",
+            "Frames that the kernel dropped for want of a free one to receive into, or too long for it.",
             |one| one.rx_dropped,
         ),
         (

@@ -65,6 +65,7 @@ fn snapshot() -> Snapshot {
         peers: PeerCounts { accepted: 3, ..PeerCounts::default() },
         reloads: ReloadCounts { ok: 2, failed: 1, restart_needed: 0 },
         draining: true,
+        strayed: vec![(0, true)],
         open_ports: 2,
     }
 }

@@ -169,7 +169,6 @@ fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str,
 
 fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
     interval.now().all("turnwire_af_xdp_queues", &[("worker", worker)]).next()?;
-    let gauge = |name| interval.gauge(name, &[("worker", worker)]);
     let rate = |name| interval.rate(name, &[("worker", worker)]);
     let way =
         |way| interval.rate("turnwire_af_xdp_frames_total", &[("worker", worker), ("way", way)]);
@@ -178,7 +177,8 @@ fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
     Some(Frames {
         queues: queues("copy") + queues("zero_copy"),
         zero_copy: queues("zero_copy"),
-        free: gauge("turnwire_af_xdp_free_frames"),
+        free: interval
+            .gauge("turnwire_af_xdp_memory_frames", &[("worker", worker), ("place", "free")]),
         forwarded_per_sec: way("forwarded"),
         datagrams_per_sec: way("datagram"),
         refused_per_sec: way("refused"),

@@ -77,7 +77,7 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
 fn af_xdp(count: f64) -> String {
     let mut page = "turnwire_af_xdp_queues{worker=\"0\",mode=\"copy\"} 1\n\
                     turnwire_af_xdp_queues{worker=\"0\",mode=\"zero_copy\"} 2\n\
-                    turnwire_af_xdp_free_frames{worker=\"0\"} 4032\n"
+                    turnwire_af_xdp_memory_frames{worker=\"0\",place=\"free\"} 4032\n"
         .to_owned();
     page += &format!(
         "turnwire_forwarded_packets_total{{tier=\"af_xdp\",direction=\"to_peer\"}} {}\n",

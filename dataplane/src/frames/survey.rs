@@ -1,0 +1,197 @@
+//! Where workers could have queues, and what changed since they were given theirs.
+//!
+//! ```text
+//!   interfaces with the program ──look──> up? suited? how many queues, what MTU? ──> Places
+//!   Places ──share(worker)──> each n-th queue of each ──> Wants of one worker
+//! ```
+
+use crate::kernel::Kernel;
+use crate::link::xsk;
+use wire::QUEUES_MAX;
+
+use super::Copying;
+
+/// A queue that one worker is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Want {
+    /// The interface's index.
+    pub(super) interface: u32,
+    /// And its name.
+    pub(super) name: String,
+    pub(super) queue: u32,
+}
+
+/// An interface that can have AF_XDP.
+#[derive(Clone, Debug)]
+struct Place {
+    interface: u32,
+    name: String,
+    queues: u32,
+}
+
+/// All interfaces with the program.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    places: Vec<Place>,
+    /// Those that can have none now, and why.
+    pub(super) absent: Vec<Absent>,
+}
+
+/// An interface without AF_XDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    pub(super) name: String,
+    pub(super) why: String,
+    /// By its kind or its settings, and not for a while.
+    pub(super) unsuited: bool,
+}
+
+impl Survey {
+    /// Asks the kernel.
+    pub(super) fn look(copying: Copying, kernel: &Kernel) -> Survey {
+        let mut survey = Survey::default();
+        for (interface, name) in kernel.attached() {
+            let mut refuse = |why: String, unsuited| {
+                survey.absent.push(Absent { name: name.to_owned(), why, unsuited });
+            };
+            if !kernel.is_up(interface) {
+                refuse("the interface is down".to_owned(), false);
+                continue;
+            }
+            if let Err(why) = suited(copying, name) {
+                refuse(why, true);
+                continue;
+            }
+            match xsk::queues(name) {
+                Ok(queues) => survey.places.push(Place {
+                    interface,
+                    name: name.to_owned(),
+                    queues: queues.min(QUEUES_MAX),
+                }),
+                // it is gone: news of that are on their way
+                Err(error) => refuse(error.to_string(), false),
+            }
+        }
+        survey
+    }
+
+    /// The queues of worker `worker` of `workers`: each n-th of every interface.
+    pub(super) fn share(&self, worker: usize, workers: usize) -> Vec<Want> {
+        let of = |place: &Place| {
+            let Place { interface, name, queues } = place.clone();
+            let each = (worker as u32..queues).step_by(workers);
+            each.map(move |queue| Want { interface, name: name.clone(), queue })
+        };
+        self.places.iter().flat_map(of).collect()
+    }
+
+    /// True when `interface` can have queues.
+    pub(super) fn has(&self, interface: u32) -> bool {
+        self.places.iter().any(|place| place.interface == interface)
+    }
+
+    /// The interfaces that can.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().map(|place| place.interface)
+    }
+
+    /// In words: why a worker's queues are to be others than they were.
+    pub(super) fn difference(&self, before: &[Want], after: &[Want]) -> String {
+        let mut words: Vec<String> = Vec::new();
+        for want in before.iter().filter(|want| !after.contains(want)) {
+            let at = format!("{}/{}", want.name, want.queue);
+            words.push(format!("{at}: {}", self.fate(want)));
+        }
+        let is_new = |want: &&Want| {
+            !before.iter().any(|old| old.name == want.name && old.queue == want.queue)
+        };
+        for want in after.iter().filter(is_new) {
+            words.push(format!("{}/{} can be had", want.name, want.queue));
+        }
+        words.join("; ")
+    }
+
+    /// What became of a queue that is no more.
+    fn fate(&self, want: &Want) -> String {
+        if let Some(absent) = self.absent.iter().find(|absent| absent.name == want.name) {
+            return absent.why.clone();
+        }
+        match self.places.iter().find(|place| place.name == want.name) {
+            None => "the kernel program is not on the interface any more".to_owned(),
+            Some(place) if place.interface != want.interface => {
+                "the interface was made anew".to_owned()
+            }
+            Some(place) => format!("its interface has only {} now", place.queues),
+        }
+    }
+}
+
+fn suited(copying: Copying, name: &str) -> Result<(), String> {
+    if copying != Copying::Auto {
+        return Ok(());
+    }
+    match xsk::zero_copy_advertised(name) {
+        Ok(Some(true)) => Ok(()),
+        Ok(Some(false)) => Err("its driver has no AF_XDP without copies".to_owned()),
+        Ok(None) => Err("this kernel does not say what its driver can (Linux 6.3)".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(interface: u32, name: &str, queues: u32) -> Place {
+        Place { interface, name: name.to_owned(), queues }
+    }
+
+    fn survey(places: &[Place]) -> Survey {
+        Survey { places: places.to_vec(), absent: Vec::new() }
+    }
+
+    fn names(wants: &[Want]) -> Vec<String> {
+        wants.iter().map(|want| format!("{}/{}", want.name, want.queue)).collect()
+    }
+
+    #[test]
+    fn every_queue_is_one_workers() {
+        let survey = survey(&[place(2, "eth0", 5), place(3, "eth1", 1)]);
+        assert_eq!(names(&survey.share(0, 2)), ["eth0/0", "eth0/2", "eth0/4", "eth1/0"]);
+        assert_eq!(names(&survey.share(1, 2)), ["eth0/1", "eth0/3"]);
+        assert_eq!(names(&survey.share(0, 1)).len(), 6);
+        assert!(survey.share(7, 8).is_empty(), "more workers than queues");
+    }
+
+    #[test]
+    fn what_changed_is_said_with_the_queue_and_the_reason() {
+        let before = survey(&[place(2, "eth0", 2), place(3, "eth1", 1)]).share(0, 1);
+        let told = |places: &[Place], absent: &[(&str, &str)]| {
+            let mut after = survey(places);
+            after.absent = absent
+                .iter()
+                .map(|(name, why)| Absent {
+                    name: (*name).to_owned(),
+                    why: (*why).to_owned(),
+                    unsuited: false,
+                })
+                .collect();
+            after.difference(&before, &after.share(0, 1))
+        };
+        let (two, one) = (place(2, "eth0", 2), place(3, "eth1", 1));
+        assert_eq!(told(&[two.clone(), one.clone()], &[]), "");
+        assert_eq!(
+            told(&[place(2, "eth0", 1), one.clone()], &[]),
+            "eth0/1: its interface has only 1 now"
+        );
+        assert_eq!(told(&[place(2, "eth0", 3), one.clone()], &[]), "eth0/2 can be had");
+        let down = told(std::slice::from_ref(&one), &[("eth0", "the interface is down")]);
+        assert_eq!(down, "eth0/0: the interface is down; eth0/1: the interface is down");
+        let gone = told(std::slice::from_ref(&two), &[]);
+        assert_eq!(gone, "eth1/0: the kernel program is not on the interface any more");
+        assert_eq!(
+            told(&[two.clone(), place(9, "eth1", 1)], &[]),
+            "eth1/0: the interface was made anew"
+        );
+    }
+}
