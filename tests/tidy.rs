@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control/turnwire", &["wire", "turn", "dataplane", "dial", "probe"]),
     ("tests/conformance", &["dial"]),
     ("benches/load", &["turn", "dial", "traffic"]),
-    ("benches/traffic", &[]),
+    ("benches/traffic", &["dataplane"]),
 ];
 
 const LINES_MAX: usize = 500;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
+use traffic::sys::check;
 pub(crate) use traffic::sys::{at_once, pin};
 use wire::HopCell;
 use wire::table::{Bucket, Entry};
@@ -46,10 +47,6 @@ pub(crate) fn end_on_request() -> io::Result<()> {
 /// Whether this process has been asked to end.
 pub(crate) fn stopping() -> bool {
     STOP.load(Relaxed)
-}
-
-fn check(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Words that may be seen while the kernel or another core changes them.

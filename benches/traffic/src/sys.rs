@@ -63,7 +63,11 @@ pub(crate) fn interrupt(thread: i32) -> io::Result<()> {
     }
 }
 
-fn check(result: i32) -> io::Result<()> {
+/// What a system call's result says.
+///
+/// # Errors
+/// It is negative: what errno says then.
+pub fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -1,31 +1,19 @@
-//! Sending by AF_XDP: frames in memory that is shared with the kernel.
-//!
-//! ```text
-//!  chunks     [ 0 | 1 | 2 | ... | CHUNKS )        each CHUNK bytes
-//!
-//!  free ──write──> transmit ring ──kernel, device──> completion ring ──> free
-//! ```
-//!
-//! A chunk is in exactly one of these places. Nothing is received here: that is the XDP sink's.
-
-mod ring;
+//! Sending by AF_XDP, with the data plane's rings. Nothing is received here: that is the XDP sink's.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result, bail};
+use dataplane::link::xsk::{Error, FrameSize, Options, Queue, Umem};
 
+use crate::net::Interface;
 use crate::run::Place;
 use crate::scheme::{Flow, Scheme};
 use crate::traffic::{FLOW_SENT, FLOW_WORDS, Traffic, word};
 use crate::{abi, frame, sys};
-use ring::Rings;
 
-/// Bytes of a chunk: a frame fits.
-const CHUNK: usize = 2048;
-/// Chunks, and entries of each ring.
-const CHUNKS: usize = 2048;
+/// Entries of each ring, and so most frames that are under way.
+const ENTRIES: u32 = 2048;
 /// Most frames that are written between two looks at the clock.
 const BATCH: usize = 64;
 /// Shortest sleep, in nanoseconds.
@@ -51,9 +39,9 @@ impl fmt::Display for Copying {
 /// A socket that sends by one queue of one interface.
 pub struct Sender {
     interface: u32,
-    copying: Copying,
-    rings: Rings,
-    free: Vec<u64>,
+    // the queue before the memory that it uses
+    queue: Queue,
+    umem: Umem,
     spin: bool,
 }
 
@@ -61,16 +49,14 @@ impl Sender {
     /// Opens it in the calling thread's network namespace, without copies where the driver can.
     ///
     /// # Errors
-    /// EPERM: it needs CAP_NET_RAW and CAP_NET_ADMIN. EINVAL: there is no such queue. EBUSY:
-    /// somebody else has an AF_XDP socket there.
-    pub fn open(interface: u32, queue: u32) -> io::Result<Sender> {
-        let open = |zero_copy| Rings::open(interface, queue, zero_copy, CHUNKS, CHUNK);
-        let (rings, copying) = match open(true) {
-            Ok(rings) => (rings, Copying::Zero),
-            Err(_) => (open(false)?, Copying::Copy),
-        };
-        let free = (0..CHUNKS as u64).map(|chunk| chunk * CHUNK as u64).collect();
-        Ok(Sender { interface, copying, rings, free, spin: false })
+    /// It needs CAP_NET_RAW and CAP_NET_ADMIN; there is no such queue; somebody else has an AF_XDP
+    /// socket there.
+    pub fn open(interface: &Interface, queue: u32) -> Result<Sender, Error> {
+        // as many to receive into, which the kernel takes at once
+        let mut umem = Umem::new(2 * ENTRIES, FrameSize::Bytes2048)?;
+        let options = Options { entries: ENTRIES, ..Options::default() };
+        let queue = Queue::open(&interface.name, queue, &mut umem, &options)?;
+        Ok(Sender { interface: interface.index, queue, umem, spin: false })
     }
 
     /// Whether whoever sends by it waits for what is due by spinning, which is more precise and takes
@@ -81,35 +67,33 @@ impl Sender {
 
     /// How frames get to the device.
     pub fn copying(&self) -> Copying {
-        self.copying
+        if self.queue.mode().zero_copy { Copying::Zero } else { Copying::Copy }
     }
 
-    /// A frame to be written by `write`, which gives its length; false when all chunks are under
+    /// A frame to be written by `write`, which gives its length; false when all frames are under
     /// way.
     fn push(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        if self.free.is_empty() {
-            self.reclaim();
+        let Sender { queue, umem, .. } = self;
+        if umem.free() == 0 {
+            queue.reclaim(umem);
         }
-        let Some(chunk) = self.free.pop() else { return false };
-        let len = write(self.rings.chunk(chunk, CHUNK));
-        // There are as many entries as chunks, so there is room.
-        self.rings.transmit(chunk, len as u32);
-        true
+        let Some(mut frame) = umem.take() else { return false };
+        frame.set_size(FrameSize::Bytes2048.packet_max()).expect("as long as a frame can be");
+        let len = write(umem.bytes_mut(&mut frame));
+        frame.set_size(len).expect("shorter");
+        queue.transmit(umem, frame).map_err(|frame| umem.give(frame)).is_ok()
     }
 
     /// Has the kernel send what was pushed, and takes back what it has sent.
-    fn flush(&mut self) -> io::Result<()> {
-        self.rings.kick()?;
-        self.reclaim();
+    fn flush(&mut self) -> Result<(), Error> {
+        self.queue.flush()?;
+        self.queue.reclaim(&mut self.umem);
         Ok(())
     }
 
-    fn reclaim(&mut self) {
-        self.rings.completed(&mut self.free);
-    }
-
     fn is_idle(&self) -> bool {
-        self.free.len() == CHUNKS
+        let counts = self.queue.counts();
+        counts.completed == counts.transmitted
     }
 }
 
@@ -167,7 +151,7 @@ impl Traffic {
 }
 
 impl Work<'_> {
-    fn run(&mut self, senders: &mut [Sender], stop: &AtomicBool) -> io::Result<()> {
+    fn run(&mut self, senders: &mut [Sender], stop: &AtomicBool) -> Result<(), Error> {
         let mut now = sys::monotonic();
         while !stop.load(Relaxed) && !self.traffic.is_over() {
             let next = self.start + (self.traffic.word(word::NEXT) >> abi::FRACTION);

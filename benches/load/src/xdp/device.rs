@@ -132,19 +132,7 @@ impl Device {
 
     /// An AF_XDP socket at one queue.
     pub(super) fn open(&mut self, queue: u32, spin: bool) -> Result<Sender> {
-        let Interface { index, name, .. } = &self.interface;
-        let mut sender =
-            Sender::open(*index, queue).map_err(|error| match error.raw_os_error() {
-                Some(libc::EINVAL) => {
-                    anyhow!("{name} has no queue {queue} (ls /sys/class/net/{name}/queues)")
-                }
-                Some(libc::EBUSY) => {
-                    anyhow!("queue {queue} of {name} has an AF_XDP socket already: try --queue")
-                }
-                Some(libc::EPERM) => anyhow!("an AF_XDP socket at {name} needs CAP_NET_RAW"),
-                Some(libc::EAFNOSUPPORT) => anyhow!("this kernel has no AF_XDP sockets"),
-                _ => anyhow!("an AF_XDP socket at queue {queue} of {name}: {error}"),
-            })?;
+        let mut sender = Sender::open(&self.interface, queue).context("--queue")?;
         sender.set_spin(spin);
         self.transmit = format!("AF_XDP, {}", sender.copying());
         Ok(sender)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use traffic::xsk::{Copying, Sender};
-use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic, Wrapper};
+use traffic::{Bare, Flow, Leg, Offer, Order, Path, Place, Scheme, Seen, Traffic, Wrapper, net};
 use turnwire_tests::cable::{Cable, MACS};
 use turnwire_tests::namespace;
 
@@ -44,6 +44,12 @@ fn set_flows(traffic: &Traffic, flows: &[Flow]) {
     for (number, flow) in flows.iter().enumerate() {
         traffic.set_flow(number, flow);
     }
+}
+
+/// A sender at the near end, called inside it.
+fn sender(cable: &Cable) -> Result<Sender> {
+    let near = net::interfaces()?.into_iter().find(|one| one.index == cable.index[0]);
+    Ok(Sender::open(&near.expect("the cable's end"), 0)?)
 }
 
 fn send(traffic: &Traffic, rate: f64, tag: u8, socket: Option<&mut Sender>) -> Result<()> {
@@ -132,7 +138,7 @@ fn af_xdp_sends_the_same_frames() -> Result<()> {
         set_flows(&traffic, &flows());
         cable.inside(1, || traffic.attach_bare(Bare::Tx, &[cable.index[1]]).map(drop))?;
         cable.inside(0, || traffic.attach_sink(&[cable.index[0]]))?;
-        let mut socket = cable.inside(0, || Ok(Sender::open(cable.index[0], 0)?))?;
+        let mut socket = cable.inside(0, || sender(&cable))?;
         assert_eq!(socket.copying(), Copying::Copy, "a veth has no zero copy");
         // more than there are chunks, so that all of them come back
         for tag in [1, 2] {
@@ -175,7 +181,7 @@ fn send_indications_come_back_whole_and_one_of_another_peer_is_seen() -> Result<
         cable.inside(0, || {
             let mut socket = None;
             if by_socket {
-                socket = Some(Sender::open(cable.index[0], 0)?);
+                socket = Some(sender(&cable)?);
             }
             send_flows(&traffic, 5_000.0, 1, &flows, socket.as_mut())
         })?;
