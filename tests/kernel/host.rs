@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use turnwire_tests::buffer::Buffer;
 use wire::table::{Bucket, Entry, Geometry, Memory, Table, Writer};
-use wire::{
-    Counters, Direction, Frame, Hop, Ingress, Key, Network, Plain, PortUse, Reason, Tables,
-};
+use wire::{Counters, Direction, Hop, Ingress, Key, Network, PortUse, Reason, Tables};
 
 use crate::world::{NOW, Outcome, Relay, World};
 
@@ -51,7 +50,7 @@ impl Host {
 
 impl Relay for Host {
     fn run(&mut self, frame: &[u8]) -> Outcome {
-        let mut buffer = Buffer { bytes: [&[0xee; HEADROOM], frame].concat(), head: HEADROOM };
+        let mut buffer = Buffer::new(frame, HEADROOM);
         let mut counted = Counters::ZERO;
         let forwarded = match self.forward(&mut buffer, &mut counted) {
             Ok(interface) => Some(interface),
@@ -68,7 +67,7 @@ impl Relay for Host {
             &counted.refused,
         ];
         let counted = words.concat().try_into().expect("all words of Counters");
-        Outcome { forwarded, frame: buffer.bytes.split_off(buffer.head), counted }
+        Outcome { forwarded, frame: buffer.frame().to_vec(), counted }
     }
 
     fn route_counts(&self, key: &Key) -> Option<(u64, u64)> {
@@ -106,33 +105,5 @@ impl Network for Host {
 impl Ingress for Host {
     fn is_ours(&self, mac: u64, vlan: u16) -> bool {
         mac == wire::mac_word(self.world.mac) && (vlan == 0 || self.world.vlans.contains(&vlan))
-    }
-}
-
-struct Buffer {
-    bytes: Vec<u8>,
-    head: usize,
-}
-
-impl Frame for Buffer {
-    fn size(&self) -> usize {
-        self.bytes.len() - self.head
-    }
-    fn at<T: Plain>(&self, offset: usize) -> Option<&T> {
-        let bytes = self.bytes[self.head..].get(offset..)?;
-        T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
-    }
-    fn at_mut<T: Plain>(&mut self, offset: usize) -> Option<&mut T> {
-        let bytes = self.bytes[self.head..].get_mut(offset..)?;
-        T::mut_from_prefix(bytes).ok().map(|(view, _)| view)
-    }
-    fn move_head(&mut self, delta: i32) -> Option<()> {
-        let head = self.head.checked_add_signed(delta as isize)?;
-        (head <= self.bytes.len()).then(|| self.head = head)
-    }
-    fn trim_tail(&mut self, count: u32) -> Option<()> {
-        let size = self.size().checked_sub(count as usize)?;
-        self.bytes.truncate(self.head + size);
-        Some(())
     }
 }

@@ -12,11 +12,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use turnwire_tests::buffer::Buffer;
 use turnwire_tests::frame::{Datagram, Mac, Packet};
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Memory, Table, Writer};
-use wire::{
-    Endpoint, Frame, Hop, Ingress, Key, Network, Plain, PortUse, Reason, Route, Tables, Tuple,
-};
+use wire::{Endpoint, Hop, Ingress, Key, Network, PortUse, Reason, Route, Tables, Tuple};
 
 use crate::input::Input;
 
@@ -160,34 +159,6 @@ impl Ingress for Twin {
     }
 }
 
-struct Buffer {
-    bytes: Vec<u8>,
-    head: usize,
-}
-
-impl Frame for Buffer {
-    fn size(&self) -> usize {
-        self.bytes.len() - self.head
-    }
-    fn at<T: Plain>(&self, offset: usize) -> Option<&T> {
-        let bytes = self.bytes[self.head..].get(offset..)?;
-        T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
-    }
-    fn at_mut<T: Plain>(&mut self, offset: usize) -> Option<&mut T> {
-        let bytes = self.bytes[self.head..].get_mut(offset..)?;
-        T::mut_from_prefix(bytes).ok().map(|(view, _)| view)
-    }
-    fn move_head(&mut self, delta: i32) -> Option<()> {
-        let head = self.head.checked_add_signed(delta as isize)?;
-        (head <= self.bytes.len()).then(|| self.head = head)
-    }
-    fn trim_tail(&mut self, count: u32) -> Option<()> {
-        let size = self.size().checked_sub(count as usize)?;
-        self.bytes.truncate(self.head + size);
-        Some(())
-    }
-}
-
 pub(crate) fn run(bytes: &[u8]) {
     static TWIN: OnceLock<Twin> = OnceLock::new();
     let twin = TWIN.get_or_init(Twin::new);
@@ -199,16 +170,16 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 fn check(twin: &Twin, frame: &[u8]) {
-    let mut buffer = Buffer { bytes: [&[0xee; HEADROOM], frame].concat(), head: HEADROOM };
+    let mut buffer = Buffer::new(frame, HEADROOM);
     match twin.forward(&mut buffer) {
         Ok(hop) => {
-            let out = &buffer.bytes[buffer.head..];
+            let out = buffer.frame();
             expect::check(twin, frame, &hop, out)
                 .unwrap_or_else(|wrong| panic!("{wrong}\nin  {frame:02x?}\nout {out:02x?}"));
         }
         Err(Reason::Torn) => panic!("a good plan cannot tear: {frame:02x?}"),
         Err(_) => {
-            assert_eq!((buffer.head, &buffer.bytes[HEADROOM..]), (HEADROOM, frame), "changed");
+            assert_eq!((buffer.headroom(), buffer.frame()), (HEADROOM, frame), "changed");
         }
     }
 }
