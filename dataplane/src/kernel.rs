@@ -243,9 +243,10 @@ impl Kernel {
         self.routes.add(route, &mut self.network, &self.clock)
     }
 
-    /// Withdraws a channel, both ways. Takes effect at once.
-    pub fn remove_route(&mut self, route: &Route) {
-        self.routes.remove(route, &mut self.network);
+    /// Withdraws a channel, both ways; says what the program has forwarded for it. Takes effect at
+    /// once.
+    pub fn remove_route(&mut self, route: &Route) -> RouteCounters {
+        self.routes.remove(route, &mut self.network)
     }
 
     /// From now on datagrams to `relay` are ours.

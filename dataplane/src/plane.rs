@@ -13,7 +13,7 @@ use crate::mailbox::{
 use crate::route::{Client, Event, Permission, PortId, Relayed, Route, TableFull, Transport};
 use crate::session::{Identity, IdentityError, SessionCounters};
 use crate::slots::Slots;
-use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot};
+use crate::stats::{Counters, PathCounters, RouteCounters, Snapshot, Traffic};
 use crate::table::{PermitWriter, RouteWriter};
 use lend::Wanted;
 use mio::Waker;
@@ -188,15 +188,16 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Withdraws a channel, at once.
-    pub fn remove_route(&mut self, route: &Route) {
+    /// Withdraws a channel, at once; says what was carried for it.
+    pub fn remove_route(&mut self, route: &Route) -> RouteCounters {
         if route.transport == Transport::Udp {
             return self.routes.remove(route);
         }
-        self.paths.remove(&path_of(route));
         if let Some(handle) = self.session(route.port.worker()) {
             handle.mail.command(Command::Session(Box::new(SessionCommand::Remove(*route))));
         }
+        let path = self.paths.remove(&path_of(route));
+        path.map(|path| path.values()).unwrap_or_default()
     }
 
     /// Publishes a UDP client's relayed address to all workers, for its Send indications; replaces
@@ -212,9 +213,10 @@ impl Dataplane {
         self.permits.insert_relayed(relayed)
     }
 
-    /// Withdraws a relayed address, at once.
-    pub fn remove_relayed(&mut self, relayed: &Relayed) {
-        self.permits.remove_relayed(relayed);
+    /// Withdraws a relayed address, at once; says what the workers have sent from it for Send
+    /// indications.
+    pub fn remove_relayed(&mut self, relayed: &Relayed) -> Traffic {
+        self.permits.remove_relayed(relayed)
     }
 
     /// Publishes a UDP client's permission to all workers, at once: for its Send indications, and for
@@ -231,9 +233,23 @@ impl Dataplane {
         self.permits.insert_permission(permission)
     }
 
-    /// Withdraws the permission of a peer's address to use a relayed address, at once.
-    pub fn remove_permission(&mut self, peer: IpAddr, relay: SocketAddr) {
-        self.permits.remove_permission(peer, relay);
+    /// Withdraws the permission of a peer's address to use a relayed address, at once; says what
+    /// the workers have carried for it in Data indications.
+    pub fn remove_permission(&mut self, peer: IpAddr, relay: SocketAddr) -> Traffic {
+        self.permits.remove_permission(peer, relay)
+    }
+
+    /// What the workers have carried in indications: from a relayed address as it is published now,
+    /// and for these peers' permissions to use it.
+    pub fn indications(
+        &self,
+        relayed: &Relayed,
+        peers: impl Iterator<Item = IpAddr>,
+    ) -> RouteCounters {
+        let mut carried =
+            RouteCounters { to_peer: self.permits.sent(relayed), ..Default::default() };
+        peers.for_each(|peer| carried.to_client.add(self.permits.came(peer, relayed.relay)));
+        carried
     }
 
     /// Sends to a client; to a UDP client from the listening address `client.local`. Over TCP and

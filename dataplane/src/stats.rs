@@ -141,6 +141,14 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+impl Traffic {
+    /// Adds more of it.
+    pub fn add(&mut self, more: Traffic) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+    }
+}
+
 /// What one channel carried, by this tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouteCounters {
@@ -148,6 +156,14 @@ pub struct RouteCounters {
     pub to_peer: Traffic,
     /// From the peer to the client.
     pub to_client: Traffic,
+}
+
+impl RouteCounters {
+    /// Adds what another carried.
+    pub fn add(&mut self, other: RouteCounters) {
+        self.to_peer.add(other.to_peer);
+        self.to_client.add(other.to_client);
+    }
 }
 
 /// The same, as a session thread counts it.

@@ -13,10 +13,10 @@ mod memory;
 mod permits;
 
 use crate::route::{Route, TableFull};
-use crate::stats::RouteCounters;
+use crate::stats::{RouteCounters, Traffic};
 use std::sync::Arc;
 use std::time::Duration;
-use wire::table::{ENTRIES_MAX, Entry, Geometry, Table, Writer};
+use wire::table::{ENTRIES_MAX, Entry, Geometry, Memory, Table, Writer};
 use wire::{Endpoint, Key, PortUse, Tables, Tuple};
 
 pub(crate) use memory::RouteTable;
@@ -66,11 +66,11 @@ impl RouteWriter {
         })
     }
 
-    /// Takes both directions of a channel out.
-    pub(crate) fn remove(&mut self, route: &Route) {
-        for (key, _) in entries(route) {
-            self.writer.remove(self.table.memory(), &key);
-        }
+    /// Takes both directions of a channel out; what they have counted.
+    pub(crate) fn remove(&mut self, route: &Route) -> RouteCounters {
+        let [to_peer, to_client] =
+            entries(route).map(|(key, _)| take_out(&mut self.writer, self.table.memory(), &key));
+        RouteCounters { to_peer, to_client }
     }
 
     /// True when the channel is in the table.
@@ -88,14 +88,25 @@ impl RouteWriter {
 
     /// What both directions have counted; zero for a channel that is not in the table.
     pub(crate) fn counters(&self, route: &Route) -> RouteCounters {
-        let [out, back] = entries(route).map(|(key, _)| {
-            self.table.memory().entry_of(&key).map_or((0, 0), |entry| entry.counted())
-        });
-        RouteCounters {
-            to_peer: crate::stats::Traffic { packets: out.0, bytes: out.1 },
-            to_client: crate::stats::Traffic { packets: back.0, bytes: back.1 },
-        }
+        let [to_peer, to_client] =
+            entries(route).map(|(key, _)| counted(self.table.memory().entry_of(&key)));
+        RouteCounters { to_peer, to_client }
     }
+}
+
+/// What an entry has counted; nothing where there is none.
+pub(crate) fn counted(entry: Option<&Entry>) -> Traffic {
+    let (packets, bytes) = entry.map_or((0, 0), Entry::counted);
+    Traffic { packets, bytes }
+}
+
+/// Takes the entry of `key` out; what it has counted. What a worker has under way at that moment is
+/// missed.
+pub(crate) fn take_out(writer: &mut Writer, memory: Memory<'_>, key: &Key) -> Traffic {
+    let entry = memory.entry_of(key);
+    writer.remove(memory, key);
+    // only now, so that nobody finds it any more
+    counted(entry)
 }
 
 /// A table of so many entries, and its writer.

@@ -329,7 +329,7 @@ fn a_move_that_cannot_be_is_refused_and_leaves_everything_as_it_was() {
     let mut refused = None;
     // when more is commanded than it carries out meanwhile
     for _ in 0..20 {
-        (0..5_000).for_each(|_| world.rig.plane.remove_route(&many));
+        (0..5_000).for_each(|_| _ = world.rig.plane.remove_route(&many));
         refused = world.rig.plane.move_port(route.port, 2).err();
         if refused.is_some() {
             break;

@@ -1,5 +1,6 @@
 //! Turnwire on a network of its own: three hosts, real frames, the kernel's own behaviour.
 
+mod accounts;
 mod af_xdp;
 mod af_xdp_faults;
 mod af_xdp_queues;

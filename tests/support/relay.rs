@@ -249,6 +249,14 @@ impl<'a> RelayUnderTest<'a> {
         self.process.signal(libc::SIGCONT)
     }
 
+    /// Has it read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn reload(&mut self) -> Result<()> {
+        self.process.signal(libc::SIGHUP)
+    }
+
     /// Asks it to end (SIGTERM), and waits for that.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::limits::Bucket;
 use crate::message::TransactionId;
 use crate::outbox::{ChannelRoute, Client, Origin};
 use crate::permission::Permissions;
+use crate::stats::BothWays;
 
 mod mobile;
 mod table;
@@ -32,12 +33,14 @@ pub(crate) struct Leg {
     pub(crate) expires: Duration,
     pub(crate) permissions: Permissions,
     pub(crate) channels: Channels,
+    /// What the server itself relayed.
+    pub(crate) carried: BothWays,
 }
 
 impl Leg {
     pub(crate) fn new(relay: SocketAddr, advertised: SocketAddr, expires: Duration) -> Self {
-        let (permissions, channels) = Default::default();
-        Self { relay, advertised, expires, permissions, channels }
+        let (permissions, channels, carried) = Default::default();
+        Self { relay, advertised, expires, permissions, channels, carried }
     }
 
     /// When something here expires next.

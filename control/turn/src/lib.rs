@@ -44,4 +44,4 @@ pub use outbox::{
 pub use policy::Policy;
 pub use random::{Random, Seeded};
 pub use server::Server;
-pub use stats::{Reason, Refusals, Request, Stats, Traffic};
+pub use stats::{BothWays, Reason, Refusals, Request, Stats, Traffic};

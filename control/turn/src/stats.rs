@@ -275,6 +275,15 @@ impl Traffic {
     }
 }
 
+/// Data by its direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BothWays {
+    /// From clients to peers.
+    pub to_peer: Traffic,
+    /// From peers to clients.
+    pub to_client: Traffic,
+}
+
 /// One counter for each reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusals([u64; Reason::ALL.len()]);
@@ -316,10 +325,8 @@ pub struct Stats {
     pub errors: [u64; Stats::CODES.len()],
     /// What was refused or dropped, by reason.
     pub refused: Refusals,
-    /// Relayed from clients to peers: Send indications, and ChannelData that no fast tier took.
-    pub to_peer: Traffic,
-    /// Relayed from peers to clients.
-    pub to_client: Traffic,
+    /// Relayed: Send and Data indications, and ChannelData that no fast tier took.
+    pub carried: BothWays,
     /// ICMP errors that clients were told.
     pub icmp: u64,
     /// Allocate retransmissions that were answered again.
@@ -382,8 +389,7 @@ impl Default for Stats {
             successes: Default::default(),
             errors: Default::default(),
             refused: Refusals([0; Reason::ALL.len()]),
-            to_peer: Traffic::default(),
-            to_client: Traffic::default(),
+            carried: BothWays::default(),
             icmp: 0,
             retransmissions: 0,
             moves: 0,

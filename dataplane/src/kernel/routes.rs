@@ -17,7 +17,8 @@ use super::maps::Mapping;
 use super::network::Network;
 use super::paths::Path;
 use crate::route::{Route, TableFull};
-use crate::stats::{RouteCounters, Traffic};
+use crate::stats::RouteCounters;
+use crate::table::{counted, take_out};
 
 /// What makes a channel: the client's five-tuple and the channel number.
 type Channel = (SocketAddr, SocketAddr, u16);
@@ -106,11 +107,14 @@ impl Routes {
         Ok(())
     }
 
-    /// Takes both directions of a channel out.
-    pub(crate) fn remove(&mut self, route: &Route, network: &mut Network) {
-        let Some(route) = self.published.remove(&channel(route)) else { return };
-        self.take_out(&route);
+    /// Takes both directions of a channel out; what they have carried.
+    pub(crate) fn remove(&mut self, route: &Route, network: &mut Network) -> RouteCounters {
+        let Some(route) = self.published.remove(&channel(route)) else {
+            return RouteCounters::default();
+        };
+        let carried = self.take_out(&route);
         self.let_go(&route, network);
+        carried
     }
 
     /// Writes the routes again that lead over one of `paths`. How many there were.
@@ -139,11 +143,7 @@ impl Routes {
         let Some(route) = self.published.get(&channel(route)) else {
             return RouteCounters::default();
         };
-        let [to_peer, to_client] = keys(route).map(|key| {
-            let entry = self.memory().entry_of(&key);
-            let (packets, bytes) = entry.map_or((0, 0), Entry::counted);
-            Traffic { packets, bytes }
-        });
+        let [to_peer, to_client] = keys(route).map(|key| counted(self.memory().entry_of(&key)));
         RouteCounters { to_peer, to_client }
     }
 
@@ -171,11 +171,11 @@ impl Routes {
         Ok(())
     }
 
-    fn take_out(&mut self, route: &Route) {
-        for key in keys(route) {
-            let Routes { geometry, index, entries, moves, writer, .. } = self;
-            writer.remove(Memory { geometry, index, entries, moves }, &key);
-        }
+    fn take_out(&mut self, route: &Route) -> RouteCounters {
+        let Routes { geometry, index, entries, moves, writer, .. } = self;
+        let memory = Memory { geometry, index, entries, moves };
+        let [to_peer, to_client] = keys(route).map(|key| take_out(writer, memory, &key));
+        RouteCounters { to_peer, to_client }
     }
 
     fn memory(&self) -> Memory<'_> {

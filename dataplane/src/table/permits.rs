@@ -12,8 +12,9 @@
 //! keys are such as neither would ever look for, too: numbers below 0x4000 where a channel's is.
 
 use super::memory::RouteTable;
-use super::{View, empty, nanoseconds};
+use super::{View, counted, empty, nanoseconds, take_out};
 use crate::route::{Permission, PermissionHops, Relayed, TableFull};
+use crate::stats::Traffic;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,11 @@ const PERMISSION: u16 = 3;
 fn relayed_key(client: SocketAddr, listener: SocketAddr, family: Family) -> Key {
     let kind = if family == Family::V4 { RELAYED_V4 } else { RELAYED_V6 };
     Key::new(client.into(), listener.into(), kind)
+}
+
+fn key_of(relayed: &Relayed) -> Key {
+    let family = Address::from(relayed.relay.ip()).family();
+    relayed_key(relayed.client, relayed.listener, family)
 }
 
 /// Permissions are for all ports of an address (RFC 8656 section 9).
@@ -85,14 +91,12 @@ impl PermitWriter {
         // it ends with its port; and nothing is sent without a permission, which expires
         let mut entry = wire::Route::new(old, new, 0, u64::MAX);
         entry.port_id = port.bits();
-        self.insert(&relayed_key(client, listener, new.src.address.family()), &entry)
+        self.insert(&key_of(relayed), &entry)
     }
 
-    /// Takes a client's relayed address out.
-    pub(crate) fn remove_relayed(&mut self, relayed: &Relayed) {
-        let family = Address::from(relayed.relay.ip()).family();
-        let key = relayed_key(relayed.client, relayed.listener, family);
-        self.writer.remove(self.table.memory(), &key);
+    /// Takes a client's relayed address out; what was sent from it by indications.
+    pub(crate) fn remove_relayed(&mut self, relayed: &Relayed) -> Traffic {
+        take_out(&mut self.writer, self.table.memory(), &key_of(relayed))
     }
 
     /// Adds or replaces a permission, or changes nothing. One of the same client keeps its hops.
@@ -117,9 +121,19 @@ impl PermitWriter {
         }
     }
 
-    /// Takes a permission out.
-    pub(crate) fn remove_permission(&mut self, peer: IpAddr, relay: SocketAddr) {
-        self.writer.remove(self.table.memory(), &permission_key(peer, relay));
+    /// Takes a permission out; what came by it in indications.
+    pub(crate) fn remove_permission(&mut self, peer: IpAddr, relay: SocketAddr) -> Traffic {
+        take_out(&mut self.writer, self.table.memory(), &permission_key(peer, relay))
+    }
+
+    /// What was sent from a client's relayed address by indications.
+    pub(crate) fn sent(&self, relayed: &Relayed) -> Traffic {
+        counted(self.table.memory().entry_of(&key_of(relayed)))
+    }
+
+    /// What came by a permission in indications.
+    pub(crate) fn came(&self, peer: IpAddr, relay: SocketAddr) -> Traffic {
+        counted(self.table.memory().entry_of(&permission_key(peer, relay)))
     }
 
     /// The relayed address of a client, for the port that it names.

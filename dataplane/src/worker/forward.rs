@@ -182,14 +182,19 @@ impl<L: Link> Worker<L> {
                 let sides =
                     [(Direction::ToPeer, tally.to_peer), (Direction::ToClient, tally.to_client)];
                 for (direction, entry) in sides {
-                    if let Some(entry) = entry {
-                        view.entry(entry).inspect(|entry| entry.count(tally.data.into()));
-                        self.counters.forward(direction, tally.data.into());
-                        self.counters.indications[direction as usize].add(tally.indication.into());
+                    let Some(entry) = entry.and_then(|entry| view.entry(entry)) else { continue };
+                    self.counters.forward(direction, tally.data.into());
+                    if tally.indication {
+                        // a permission's datagrams may come by several workers' queues
+                        entry.count_shared(tally.data.into());
+                        self.counters.indications[direction as usize].add(1);
+                    } else {
+                        entry.count(tally.data.into());
                     }
                 }
-                let inner = tally.to_peer.is_some() && tally.to_client.is_some();
-                self.counters.inner.add(inner.into());
+                if tally.to_peer.is_some() && tally.to_client.is_some() {
+                    self.counters.inner.add(1);
+                }
             }
             Outcome::Refused(reason) => self.counters.refuse(came, reason),
             // a link settles every datagram that has a departure

@@ -214,7 +214,8 @@ impl Leaving<'_> {
             Self::Channel(forward) => count_forwarded(forward, counters),
             Self::Indication(Carried { direction, entry, data }) => {
                 let data = u64::from(*data);
-                entry.count(data);
+                // a permission's datagrams may come by several workers' queues
+                entry.count_shared(data);
                 counters.forward(*direction, data);
                 counters.indications[*direction as usize].add(1);
             }

@@ -118,37 +118,47 @@ pub(super) fn judge<'t>(
     }
     let datagram = datagram(arrival, payload);
     let mut decision = decide(&datagram, port, view);
-    for _ in 0..LOOKS_MAX {
-        let Err(Reason::Busy) = decision else { break };
-        std::hint::spin_loop();
-        decision = decide(&datagram, port, view);
+    if let Err(Reason::Busy) = decision {
+        decision = decide_again(&datagram, port, view);
     }
-    let judgement = match decision {
-        Ok(forward) => plan(&forward, arrival, egress),
-        Err(Reason::Stun) => Judgement::Message,
-        Err(Reason::NoRoute | Reason::Expired | Reason::Busy) if port.is_listener() => {
+    let reason = match &decision {
+        Ok(forward) => return plan(forward, arrival, egress),
+        Err(reason) => *reason,
+    };
+    match reason {
+        Reason::NoRoute | Reason::Expired | Reason::Busy if port.is_listener() => {
             through_socket(&datagram, arrival, view, egress)
         }
-        // what is being written may be this peer's channel
-        Err(Reason::Busy) => Judgement::Unrouted,
-        // a peer's channel may be over and its permission not
-        Err(Reason::NoRoute | Reason::Expired) if is_answerable(arrival, egress) => {
-            return data(arrival, permits, egress);
-        }
-        Err(Reason::NoRoute | Reason::Expired) => Judgement::Unrouted,
-        Err(reason) => Judgement::Refuse(reason),
-    };
-    match judgement {
-        Judgement::Message | Judgement::Unrouted | Judgement::Elsewhere
+        Reason::Stun | Reason::NoRoute | Reason::Expired | Reason::Busy
             if !is_answerable(arrival, egress) =>
         {
             Judgement::Refuse(Reason::BadSource)
         }
-        Judgement::Message if indication::is_send(payload) => {
-            send(arrival, payload, permits, egress)
-        }
-        judgement => judgement,
+        Reason::Stun if indication::is_send(payload) => send(arrival, payload, permits, egress),
+        Reason::Stun => Judgement::Message,
+        // a peer's channel may be over and its permission not
+        Reason::NoRoute | Reason::Expired => data(arrival, permits, egress),
+        // what is being written may be this peer's channel
+        Reason::Busy => Judgement::Unrouted,
+        reason => Judgement::Refuse(reason),
     }
+}
+
+/// Decides while the route is being written, which is seldom.
+#[cold]
+fn decide_again<'t>(
+    datagram: &Datagram,
+    port: PortUse,
+    view: &'t View<'_>,
+) -> Result<Forward<'t>, Reason> {
+    for _ in 0..LOOKS_MAX {
+        std::hint::spin_loop();
+        match decide(datagram, port, view) {
+            Err(Reason::Busy) => {}
+            decision => return decision,
+        }
+    }
+    Err(Reason::Busy)
 }
 
 /// A Send indication whose peer may have it, by the relay port's socket.
@@ -209,12 +219,12 @@ fn through_socket<'t>(
         channel: u16::from_be_bytes([a, b]).into(),
         zero: 0.into(),
     };
-    let Ok(found) = lookup(view, &key) else { return Judgement::Unrouted };
+    let Ok(found) = lookup(view, &key) else { return asked(Judgement::Unrouted, arrival, egress) };
     if view.now() >= found.route.expires {
         return Judgement::Refuse(Reason::Expired);
     }
     if !found.route.is_inner() {
-        return Judgement::Unrouted;
+        return asked(Judgement::Unrouted, arrival, egress);
     }
     if datagram.ttl <= 1 {
         return Judgement::Refuse(Reason::LastHop);
@@ -232,6 +242,7 @@ fn through_socket<'t>(
 }
 
 /// Finds the socket that a datagram leaves by.
+#[inline(always)]
 fn plan<'t>(forward: &Forward<'t>, arrival: &Arrival, egress: &Egress) -> Judgement<'t> {
     let route = &forward.route;
     let by = if forward.to_client.is_some() {
@@ -240,7 +251,7 @@ fn plan<'t>(forward: &Forward<'t>, arrival: &Arrival, egress: &Egress) -> Judgem
         egress.by_route(route).map(|id| (id, None))
     };
     // Another worker has this relay port, or it was closed a moment ago: the control thread knows.
-    let Some((by, from)) = by else { return Judgement::Elsewhere };
+    let Some((by, from)) = by else { return asked(Judgement::Elsewhere, arrival, egress) };
     let to = route.destination().into();
     let departure = Departure { by, to, from, marks: marks(arrival), dont_fragment: false };
     let header = (forward.header() != 0).then(|| {
@@ -269,6 +280,12 @@ fn datagram(arrival: &Arrival, payload: &[u8]) -> Datagram {
         head: payload.first_chunk().copied().unwrap_or_default(),
         ttl: arrival.ttl,
     }
+}
+
+/// What the control thread is asked about, unless its sender is never answered.
+#[cold]
+fn asked<'t>(judgement: Judgement<'t>, arrival: &Arrival, egress: &Egress) -> Judgement<'t> {
+    if is_answerable(arrival, egress) { judgement } else { Judgement::Refuse(Reason::BadSource) }
 }
 
 /// False for sources that are never answered: port 0, addresses that are not one host's, and

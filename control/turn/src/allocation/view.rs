@@ -7,6 +7,7 @@ use super::{Allocation, Leg};
 use crate::attribute::ChannelNumber;
 use crate::connection::State;
 use crate::outbox::{ChannelRoute, Client, Origin};
+use crate::stats::BothWays;
 
 /// An allocation, read only. Times are monotonic.
 #[derive(Clone, Copy)]
@@ -104,6 +105,11 @@ impl<'a> RelayView<'a> {
         let leg = self.leg;
         let published = leg.permissions.iter().filter(|permission| permission.published);
         published.map(|permission| (permission.ip, permission.expires.min(leg.expires)))
+    }
+
+    /// What the server itself relayed by it: what no fast tier took.
+    pub fn carried(&self) -> BothWays {
+        self.leg.carried
     }
 
     /// Channels, live and cooling.

@@ -50,7 +50,7 @@ impl Server {
         client: &Client,
         message: &Message<'_>,
     ) -> Result<(Account, Hash), Reason> {
-        let by_client = || self.live(client, now.monotonic);
+        let by_client = || self.live(client, now.monotonic).map(|(_, allocation)| allocation);
         let by_connection = || self.allocation_to_bind(now.monotonic, message);
         let by_ticket = self.allocation_to_move(now.monotonic, message);
         if let Some(allocation) = by_ticket.or_else(by_client).or_else(by_connection) {

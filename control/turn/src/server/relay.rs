@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::Server;
 use super::permit::family_of;
 use crate::allocation::{Allocation, Leg};
+use crate::attribute::Family;
 use crate::message::{Builder, ChannelData, Class, Message, Method, TransactionId};
 use crate::outbox::{Client, Outbox};
 use crate::policy::canonical;
-use crate::stats::Reason;
+use crate::stats::{BothWays, Reason, Traffic};
 
 /// The longest UDP payload, over IPv4; what is longer cannot be sent.
 const DATAGRAM_MAX: usize = 65_507;
@@ -36,17 +37,18 @@ impl Server {
             return Err(Reason::DataIncomplete);
         };
         let peer = self.local_form(peer);
-        let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
+        let (slot, allocation) = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
         if allocation.tcp.is_some() {
             return Err(Reason::DataTcpAllocation);
         }
-        let leg = allocation.leg(family_of(peer)).ok_or(Reason::DataFamily)?;
+        let family = family_of(peer);
+        let leg = allocation.leg(family).ok_or(Reason::DataFamily)?;
         if leg.expires <= now || !leg.permissions.is_live(peer.ip(), now) {
             return Err(Reason::DataNoPermission);
         }
         self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
         outbox.to_peer(leg.relay, peer, data, dont_fragment);
-        self.stats.to_peer.add(data.len());
+        self.carried(slot, family, |carried| &mut carried.to_peer, data.len());
         Ok(())
     }
 
@@ -60,7 +62,7 @@ impl Server {
         let ChannelData { channel, data } =
             ChannelData::parse(bytes).ok_or(Reason::ChannelMalformed)?;
         self.arrive(client, now, outbox)?;
-        let allocation = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
+        let (slot, allocation) = self.live(client, now).ok_or(Reason::DataNoAllocation)?;
         let bound = allocation.legs().filter(|leg| now < leg.expires).find_map(|leg| {
             let channel = leg.channels.by_number(channel)?;
             channel.is_live(now).then_some((leg.relay, channel.peer))
@@ -68,7 +70,7 @@ impl Server {
         let (relay, peer) = bound.ok_or(Reason::ChannelNotBound)?;
         self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
         outbox.to_peer(relay, peer, data, false);
-        self.stats.to_peer.add(data.len());
+        self.carried(slot, family_of(relay), |carried| &mut carried.to_peer, data.len());
         Ok(())
     }
 
@@ -85,7 +87,8 @@ impl Server {
         let (relay, peer) = (canonical(relay), canonical(peer));
         let slot = self.own.allocation_of(relay).ok_or(Reason::PeerNoAllocation)?;
         let allocation = self.allocations.get(slot).ok_or(Reason::PeerNoAllocation)?;
-        let leg = allocation.leg(family_of(relay)).filter(|leg| now < leg.expires);
+        let family = family_of(relay);
+        let leg = allocation.leg(family).filter(|leg| now < leg.expires);
         let leg = leg.ok_or(Reason::PeerNoAllocation)?;
         self.policy.decide(peer, &self.own).map_err(|_| Reason::DataForbidden)?;
         if allocation.is_absent() {
@@ -109,14 +112,30 @@ impl Server {
             return Err(Reason::PeerTooLarge);
         }
         outbox.to_client(&allocation.client, allocation.origin, &self.out);
-        self.stats.to_client.add(bytes.len());
+        self.carried(slot, family, |carried| &mut carried.to_client, bytes.len());
         Ok(())
     }
 
-    /// A client's allocation, if any of it has not expired.
-    pub(super) fn live(&self, client: &Client, now: Duration) -> Option<&Allocation> {
-        let allocation = self.allocations.get(self.allocations.slot_of(client)?)?;
+    /// Counts data that was relayed here, in all and for the relayed address.
+    fn carried(
+        &mut self,
+        slot: u32,
+        family: Family,
+        way: fn(&mut BothWays) -> &mut Traffic,
+        len: usize,
+    ) {
+        way(&mut self.stats.carried).add(len);
+        let allocation = self.allocations.get_mut(slot);
+        if let Some(leg) = allocation.and_then(|allocation| allocation.leg_mut(family)) {
+            way(&mut leg.carried).add(len);
+        }
+    }
+
+    /// A client's allocation and its slot, if any of it has not expired.
+    pub(super) fn live(&self, client: &Client, now: Duration) -> Option<(u32, &Allocation)> {
+        let slot = self.allocations.slot_of(client)?;
+        let allocation = self.allocations.get(slot)?;
         let live = |leg: &Leg| now < leg.expires;
-        allocation.legs().any(live).then_some(allocation)
+        allocation.legs().any(live).then_some((slot, allocation))
     }
 }

@@ -24,8 +24,8 @@ fn a_send_indication_reaches_the_peer_with_its_df_bit() {
         let sent = Event::ToPeer { relay, peer, bytes: data.to_vec(), dont_fragment };
         assert_eq!(lab.input(client(1), &bytes), [sent]);
     }
-    assert_eq!(lab.server.stats().to_peer.packets, 3);
-    assert_eq!(lab.server.stats().to_peer.bytes, 1403);
+    assert_eq!(lab.server.stats().carried.to_peer.packets, 3);
+    assert_eq!(lab.server.stats().carried.to_peer.bytes, 1403);
 }
 
 #[test]

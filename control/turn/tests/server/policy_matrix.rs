@@ -257,7 +257,7 @@ fn nothing_passes(transport: Transport) {
     assert!(lab.wire.routes.is_empty() && lab.wire.connections.is_empty());
     let stats = lab.server.stats();
     assert_eq!((stats.permissions, stats.channels, stats.connections), (0, 0, 0));
-    assert_eq!(stats.to_peer.packets, 0);
+    assert_eq!(stats.carried.to_peer.packets, 0);
 }
 
 #[test]

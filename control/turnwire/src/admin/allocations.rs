@@ -49,7 +49,7 @@ pub struct Allocation {
     pub expires_in_secs: u64,
     /// Its relayed addresses: one, or one of each family.
     pub relayed: Vec<Relayed>,
-    /// What its present channels carried, by tier.
+    /// What it carried since it was made, by channels and in indications, by tier.
     pub traffic: Tiers,
 }
 
@@ -93,10 +93,12 @@ pub struct Channel {
 /// Traffic by the tier that forwarded it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tiers {
-    /// The kernel program.
+    /// The kernel program, and workers by AF_XDP with its routes.
     pub xdp: BothWays,
-    /// The workers' sockets.
+    /// Workers and session threads; all indications that workers carried.
     pub socket: BothWays,
+    /// The control thread. What it carries for a channel counts for the allocation alone.
+    pub control: BothWays,
 }
 
 /// Traffic by direction.
@@ -122,6 +124,7 @@ impl Tiers {
     pub fn add(&mut self, other: &Tiers) {
         self.xdp.add(&other.xdp);
         self.socket.add(&other.socket);
+        self.control.add(&other.control);
     }
 }
 

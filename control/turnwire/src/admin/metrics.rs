@@ -121,8 +121,8 @@ fn forwarded(page: &mut Page, snapshot: &Snapshot) {
         });
         rows.push(("af_xdp", direction, packets, bytes));
         let control = match direction {
-            Direction::ToPeer => snapshot.control.to_peer,
-            Direction::ToClient => snapshot.control.to_client,
+            Direction::ToPeer => snapshot.control.carried.to_peer,
+            Direction::ToClient => snapshot.control.carried.to_client,
         };
         rows.push(("control", direction, control.packets, control.bytes));
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use dataplane::stats::{RouteCounters, Traffic as Counted};
-use turn::{AllocationView, ChannelRoute, ChannelView, RelayView, Server};
+use turn::{AllocationView, ChannelView, RelayView, Server};
 
-use super::Outlet;
+use super::outlet::{Carried, Outlet};
 use crate::admin::allocations::{
     Allocation, BothWays, Channel, Listing, PAGE_MAX, Permission, Relayed, Tiers, Traffic,
 };
@@ -25,11 +25,12 @@ pub(super) fn page(
 
 fn allocation(view: &AllocationView<'_>, outlet: &Outlet, now: Duration) -> Allocation {
     let client = view.client();
-    let relayed: Vec<Relayed> =
-        view.relays().map(|relay| self::relayed(&relay, outlet, now)).collect();
-    let mut traffic = Tiers::default();
-    for channel in relayed.iter().flat_map(|relay| &relay.channels) {
-        traffic.add(&channel.traffic);
+    let (mut traffic, mut relayed) = (Tiers::default(), Vec::new());
+    for relay in view.relays() {
+        let shown = self::relayed(&relay, outlet, now);
+        shown.channels.iter().for_each(|channel| traffic.add(&channel.traffic));
+        traffic.add(&beside_channels(&relay, outlet));
+        relayed.push(shown);
     }
     Allocation {
         client: client.remote.to_string(),
@@ -59,20 +60,30 @@ fn relayed(view: &RelayView<'_>, outlet: &Outlet, now: Duration) -> Relayed {
 }
 
 fn channel(view: &ChannelView, outlet: &Outlet, now: Duration) -> Channel {
+    let carried = view.route.map(|route| outlet.route_carried(&route)).unwrap_or_default();
     Channel {
         number: format!("0x{:04x}", view.number.number()),
         peer: view.peer.to_string(),
         expires_in_secs: secs(now, view.expires),
-        traffic: view.route.map_or(Tiers::default(), |route| tiers(&route, outlet)),
+        traffic: tiers(carried, turn::BothWays::default()),
     }
 }
 
-fn tiers(route: &ChannelRoute, outlet: &Outlet) -> Tiers {
-    let Some(route) = outlet.route(route) else { return Tiers::default() };
-    let kernel = outlet.kernel.as_ref();
+/// What a relayed address carried beyond its present channels.
+fn beside_channels(view: &RelayView<'_>, outlet: &Outlet) -> Tiers {
+    let peers = view.permits().map(|(peer, _)| peer);
+    tiers(outlet.carried_beside_channels(view.local(), peers), view.carried())
+}
+
+fn tiers(Carried { xdp, socket }: Carried, control: turn::BothWays) -> Tiers {
+    let turn::BothWays { to_peer, to_client } = control;
     Tiers {
-        xdp: kernel.map_or(BothWays::default(), |kernel| both(kernel.route_counters(&route))),
-        socket: both(outlet.plane.route_counters(&route)),
+        xdp: both(xdp),
+        socket: both(socket),
+        control: BothWays {
+            to_peer: Traffic { packets: to_peer.packets, bytes: to_peer.bytes },
+            to_client: Traffic { packets: to_client.packets, bytes: to_client.bytes },
+        },
     }
 }
 

@@ -12,11 +12,13 @@
 //! exist; the kernel's may lack it, which is counted and costs speed only.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dataplane::frames::Keeper;
 use dataplane::kernel::Kernel;
-use dataplane::{Dataplane, OpenPortError, Permission, PortId, Relayed, Route, Transport};
+use dataplane::{
+    Dataplane, OpenPortError, Permission, PortId, Relayed, Route, RouteCounters, Transport,
+};
 use turn::{
     ChannelRoute, Client, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
 };
@@ -55,6 +57,18 @@ pub struct Outlet {
     /// TCP sockets towards peers.
     pub peers: Peers,
     ports: HashMap<SocketAddr, Port>,
+    /// What was carried for routes and permissions that stand no more, by relayed address; nothing
+    /// for those where that is nothing.
+    past: HashMap<SocketAddr, Carried>,
+}
+
+/// What the fast tiers carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The kernel program, and workers by AF_XDP with its routes.
+    pub xdp: RouteCounters,
+    /// Workers and session threads; all indications that workers carried.
+    pub socket: RouteCounters,
 }
 
 /// An open relay port.
@@ -72,8 +86,8 @@ impl Outlet {
         keeper: Option<Keeper>,
         peers: Peers,
     ) -> Outlet {
-        let (counts, ports) = (Counts::default(), HashMap::new());
-        Outlet { plane, kernel, keeper, counts, port_trouble: None, peers, ports }
+        let (counts, ports, past) = (Counts::default(), HashMap::new(), HashMap::new());
+        Outlet { plane, kernel, keeper, counts, port_trouble: None, peers, ports, past }
     }
 
     /// The data plane's words for a route. `None` if its relay port is not open.
@@ -94,6 +108,30 @@ impl Outlet {
     /// The open port of a relayed transport address.
     pub fn port(&self, relay: SocketAddr) -> Option<PortId> {
         self.ports.get(&relay).map(|port| port.id)
+    }
+
+    /// What was carried for a channel since it was published.
+    pub fn route_carried(&self, route: &ChannelRoute) -> Carried {
+        let Some(route) = self.route(route) else { return Carried::default() };
+        let kernel = self.kernel.as_ref();
+        Carried {
+            xdp: kernel.map(|kernel| kernel.route_counters(&route)).unwrap_or_default(),
+            socket: self.plane.route_counters(&route),
+        }
+    }
+
+    /// What was carried by a relayed address, but for the channels that stand: in indications, and for
+    /// what stands no more. `peers` have permissions.
+    pub fn carried_beside_channels(
+        &self,
+        relay: SocketAddr,
+        peers: impl Iterator<Item = IpAddr>,
+    ) -> Carried {
+        let mut carried = self.past.get(&relay).copied().unwrap_or_default();
+        if let Some(relayed) = self.ports.get(&relay).and_then(|port| relayed(relay, *port)) {
+            carried.socket.add(self.plane.indications(&relayed, peers));
+        }
+        carried
     }
 
     /// Relay ports that are open.
@@ -142,6 +180,7 @@ impl Outbox for Outlet {
             kernel.close_port(relay);
         }
         self.withdraw_relayed(relay, port);
+        self.past.remove(&relay);
         self.plane.close_port(port.id);
     }
 
@@ -192,12 +231,10 @@ impl Outbox for Outlet {
             self.counts.unknown_port += 1;
             return;
         };
-        if route.transport == Transport::Udp
-            && let Some(kernel) = &mut self.kernel
-        {
-            kernel.remove_route(&route);
-        }
-        self.plane.remove_route(&route);
+        let kernel = self.kernel.as_mut().filter(|_| route.transport == Transport::Udp);
+        let xdp = kernel.map(|kernel| kernel.remove_route(&route)).unwrap_or_default();
+        let socket = self.plane.remove_route(&route);
+        self.fold(route.relay, Carried { xdp, socket });
     }
 
     /// Where there is no room, or the client is served by a session thread, the server carries what
@@ -217,7 +254,9 @@ impl Outbox for Outlet {
     }
 
     fn forbid(&mut self, permit: &Permit) {
-        self.plane.remove_permission(permit.peer, permit.relay);
+        let to_client = self.plane.remove_permission(permit.peer, permit.relay);
+        let socket = RouteCounters { to_client, ..Default::default() };
+        self.fold(permit.relay, Carried { socket, ..Default::default() });
         if let Some(kernel) = &mut self.kernel {
             kernel.release_permission(permit.peer, permit.relay);
         }
@@ -284,7 +323,20 @@ impl Outlet {
     }
 
     fn withdraw_relayed(&mut self, relay: SocketAddr, port: Port) {
-        relayed(relay, port).inspect(|relayed| self.plane.remove_relayed(relayed));
+        if let Some(relayed) = relayed(relay, port) {
+            let to_peer = self.plane.remove_relayed(&relayed);
+            let socket = RouteCounters { to_peer, ..Default::default() };
+            self.fold(relay, Carried { socket, ..Default::default() });
+        }
+    }
+
+    /// Keeps what was carried by something that stands no more, for as long as its port is open.
+    fn fold(&mut self, relay: SocketAddr, carried: Carried) {
+        if carried != Carried::default() {
+            let past = self.past.entry(relay).or_default();
+            past.xdp.add(carried.xdp);
+            past.socket.add(carried.socket);
+        }
     }
 
     /// The program only serves UDP clients.

@@ -81,6 +81,14 @@ fn a_send_goes_to_its_peer_and_what_comes_back_goes_to_the_client() {
     assert_eq!((stats.received, stats.settled(), stats.indications), (24, 24, [12, 12]));
     assert_eq!(stats.forwarded[0].bytes, 2 * (1 + 3 + 4 + 160 + 1201));
     assert_eq!(stats.forwarded[0], stats.forwarded[1]);
+    // and it is all accounted for, until it is taken out
+    let Route { client, listener, relay, port, .. } = bench.route;
+    let (relayed, peer) = (Relayed { client, listener, relay, port }, address(PEER).ip());
+    assert_eq!(bench.permits.sent(&relayed), stats.forwarded[0]);
+    assert_eq!(bench.permits.came(peer, relay), stats.forwarded[1]);
+    assert_eq!(bench.permits.remove_relayed(&relayed), stats.forwarded[0]);
+    assert_eq!(bench.permits.remove_permission(peer, relay), stats.forwarded[1]);
+    assert_eq!(bench.permits.remove_permission(peer, relay), Default::default());
     assert!(bench.told().is_empty());
 }
 
