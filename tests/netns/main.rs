@@ -5,6 +5,7 @@ mod af_xdp;
 mod af_xdp_faults;
 mod af_xdp_queues;
 mod expiry;
+mod guest;
 mod host_traffic;
 mod indications;
 mod isolation;

@@ -47,7 +47,19 @@ impl Call {
     /// # Errors
     /// As for `set_up`.
     pub fn with_peer(lab: &Lab, outer: Family, inner: Family, peer: UdpSocket) -> Result<Self> {
-        let mut client = Client::new(lab, outer)?;
+        Self::between(Client::new(lab, outer)?, outer, inner, peer)
+    }
+
+    /// The same with a client of one's own, that speaks `outer` to the relay and has no allocation.
+    ///
+    /// # Errors
+    /// As for `set_up`.
+    pub fn between(
+        mut client: Client,
+        outer: Family,
+        inner: Family,
+        peer: UdpSocket,
+    ) -> Result<Self> {
         let relayed = client.allocate(inner).context("allocating")?;
         peer.connect(relayed)?;
         client.bind(CHANNEL, peer.local_addr()?).context("binding a channel")?;

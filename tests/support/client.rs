@@ -68,6 +68,11 @@ impl Client {
         Ok(self.socket.local_addr()?)
     }
 
+    /// Its socket, connected to the relay.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
     /// Asks for this client's address as the relay sees it.
     ///
     /// # Errors

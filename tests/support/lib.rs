@@ -14,6 +14,7 @@ pub mod frame;
 pub mod lab;
 pub mod metrics;
 pub mod namespace;
+pub mod open_loop;
 pub mod packet_socket;
 pub mod process;
 pub mod random;

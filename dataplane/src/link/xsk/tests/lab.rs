@@ -34,6 +34,8 @@ pub(crate) struct Lab {
     pub(crate) far: Arc<Host>,
     /// The near end of the cable.
     pub(crate) near: String,
+    /// The far end.
+    pub(crate) far_end: String,
 }
 
 /// Runs `test` on the near host. Without root it is skipped, and says what it needs.
@@ -60,7 +62,7 @@ pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
         }
     };
     connect(&near, &far, &x0, &x1, 2);
-    let lab = Lab { far, near: x0 };
+    let lab = Lab { far, near: x0, far_end: x1 };
     near.run(move || test(&lab));
 }
 
