@@ -79,20 +79,46 @@ fn kernel_config(
     }
 }
 
+/// The first kernel that is known to take the program with what hands frames over. The verifier of
+/// 5.10 does not come to an end over it within minutes, and the relay would not start meanwhile.
+const PUNTING_FROM: (u32, u32) = (6, 1);
+
 /// What the program hands to workers. Nothing where no worker will have a queue: the program is
 /// then without that part.
 fn punt(plan: &Plan) -> Punt {
-    let config = &plan.config;
-    let wanted = match config.af_xdp.value {
-        AfXdp::Off => false,
-        AfXdp::Auto => config.xdp.iter().any(|given| Keeper::suits(&given.value)),
-        AfXdp::Copy | AfXdp::ZeroCopy => true,
-    };
-    match config.xdp_forward.value {
-        _ if !wanted => Punt::Off,
+    match plan.config.xdp_forward.value {
+        _ if without_frames(plan).is_some() => Punt::Off,
         XdpForward::Kernel => Punt::Unrouted,
         XdpForward::Workers => Punt::All,
     }
+}
+
+/// Why no worker gets frames, whatever is attached.
+fn without_frames(plan: &Plan) -> Option<&'static str> {
+    let config = &plan.config;
+    let suits = || config.xdp.iter().any(|given| Keeper::suits(&given.value));
+    match config.af_xdp.value {
+        AfXdp::Off => Some("--af-xdp is off"),
+        _ if running().is_some_and(|kernel| kernel < PUNTING_FROM) => {
+            Some("AF_XDP needs Linux 6.1 or later here")
+        }
+        AfXdp::Auto if !suits() => Some(
+            "no driver of the interfaces says that it does AF_XDP without copies; with copies it \
+             is slower than sockets (--af-xdp copy does it all the same)",
+        ),
+        AfXdp::Auto | AfXdp::Copy | AfXdp::ZeroCopy => None,
+    }
+}
+
+/// The running kernel's version.
+fn running() -> Option<(u32, u32)> {
+    version(&std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
+}
+
+/// The first two numbers of a release: `6.1.0-50-cloud-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Keeps the workers in AF_XDP queues, where that was asked for and the program is attached. With
@@ -108,9 +134,7 @@ pub fn keeper(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> (Optio
     let Some(kernel) = kernel else {
         return (None, "the kernel program is not attached".to_owned());
     };
-    if punt(plan) == Punt::Off {
-        let why = "no driver of the interfaces says that it does AF_XDP without copies; with \
-                   copies it is slower than sockets (--af-xdp copy does it all the same)";
+    if let Some(why) = without_frames(plan) {
         return (None, why.to_owned());
     }
     match Keeper::new(copying, plane, kernel) {
@@ -122,5 +146,25 @@ pub fn keeper(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> (Optio
             (Some(keeper), format!("workers take {takes}"))
         }
         Err(error) => (None, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_known_by_its_first_two_numbers() {
+        for (release, wanted) in [
+            ("5.10.0-32-cloud-amd64", Some((5, 10))),
+            ("6.1.0-50-cloud-amd64\n", Some((6, 1))),
+            ("6.18.15+deb13-amd64", Some((6, 18))),
+            ("7.2-rc1", Some((7, 2))),
+            ("next", None),
+            ("", None),
+        ] {
+            assert_eq!(version(release), wanted, "{release}");
+        }
+        assert!(version("5.10.0") < Some(PUNTING_FROM) && version("6.1.0") >= Some(PUNTING_FROM));
     }
 }
