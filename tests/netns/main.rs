@@ -14,6 +14,7 @@ mod memory;
 mod mtu;
 mod neighbours;
 mod no_loss;
+mod parity;
 mod privilege;
 mod slow_path;
 mod unreachable;
