@@ -22,6 +22,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::lab::{Topology, in_lab};
 use turnwire_tests::namespace;
+use turnwire_tests::random::Random;
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 
 use generated::{Generator, Sent};
@@ -45,10 +46,7 @@ fn a_hundred_thousand_datagrams_come_out_alike_by_xdp_af_xdp_and_sockets() {
         eprintln!("skipped: labs of network namespaces need root (CAP_SYS_ADMIN)");
         return;
     }
-    let seed = std::env::var("TURNWIRE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or(20_261_121);
-    println!("TURNWIRE_SEED={seed}");
-    let windows = windows(seed);
+    let windows = windows(Random::replayable(20_261_121));
     let runs = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for (at, tier) in TIERS.into_iter().enumerate() {
@@ -76,8 +74,8 @@ fn a_hundred_thousand_datagrams_come_out_alike_by_xdp_af_xdp_and_sockets() {
     }
 }
 
-fn windows(seed: u64) -> Vec<Vec<Sent>> {
-    let mut generator = Generator::new(seed);
+fn windows(random: Random) -> Vec<Vec<Sent>> {
+    let mut generator = Generator::new(random);
     let mut left = COUNT as usize;
     let mut windows = Vec::new();
     while left > 0 {

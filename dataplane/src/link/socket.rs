@@ -112,9 +112,11 @@ impl Source {
         }
     }
 
-    /// Sends with DF set from now on, or without.
+    /// Sends with DF set from now on, or without. A lent socket is another worker's as well, which may
+    /// have switched it: set is set anew each time, and what was left set shows by the first datagram
+    /// that is too long for it.
     fn set_dont_fragment(&mut self, set: bool) {
-        if self.whole != set {
+        if set || self.whole {
             self.bound.set_dont_fragment(set);
             self.whole = set;
         }
@@ -264,6 +266,10 @@ impl SocketLink {
                 Some(Reason::SocketFull) => {
                     settle(plan, batch, at..last, Outcome::Refused(Reason::SocketFull));
                     return;
+                }
+                Some(Reason::TooBig) if !whole && !retried => {
+                    source.bound.set_dont_fragment(false);
+                    retried = true;
                 }
                 None if !retried => {
                     errors.drain(source.bound.descriptor(), by, oddities);

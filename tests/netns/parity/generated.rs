@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use turnwire_tests::client::channel_data;
 use turnwire_tests::lab::Family;
+use turnwire_tests::random::Random;
 use turnwire_tests::relay::Direction;
 use turnwire_tests::stun::{Builder, attribute, kind};
 
@@ -78,6 +79,13 @@ impl Call {
     /// Without.
     pub(crate) fn stranger(&self) -> SocketAddr {
         SocketAddr::new(self.inner.far_peer(), self.peer().port())
+    }
+
+    /// Whether this client uses DONT-FRAGMENT. Nothing of its own goes by another way than its tier's
+    /// then: a relay port has one switch for DF, and two workers that send by it at the same moment
+    /// may see each other's.
+    fn is_whole(&self) -> bool {
+        self.number % 3 == 2
     }
 
     pub(crate) fn channel(&self) -> u16 {
@@ -167,30 +175,6 @@ impl Sent {
     }
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-    fn bytes(&mut self, size: usize) -> Vec<u8> {
-        let words = (0..size.div_ceil(8)).flat_map(|_| self.next().to_le_bytes());
-        let mut bytes: Vec<u8> = words.collect();
-        bytes.truncate(size);
-        bytes
-    }
-}
-
 /// Draws datagrams.
 pub(crate) struct Generator {
     random: Random,
@@ -199,8 +183,8 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { random: Random(seed), calls: Call::all(), number: 0 }
+    pub(crate) fn new(random: Random) -> Self {
+        Self { random, calls: Call::all(), number: 0 }
     }
 
     /// So many, some of them alike and one behind the other, as kernels merge them.
@@ -210,7 +194,11 @@ impl Generator {
             let mut sent = self.datagram();
             // with fragments of one source and identification, one at a time
             let fits = (16..MTU - 48 - 20).contains(&sent.payload.len());
-            if window.is_empty() && fits && sent.checksum != Checksum::Wrong {
+            if window.is_empty()
+                && fits
+                && !sent.call.is_whole()
+                && sent.checksum != Checksum::Wrong
+            {
                 sent.shape = Shape::Fragments;
             }
             let alike = if self.random.one_in(12) { 1 + self.random.below(7) } else { 0 };
@@ -248,8 +236,8 @@ impl Generator {
         let up = inner || random.one_in(2);
         let direction = if up { Direction::ToPeer } else { Direction::ToClient };
         let mut sent = call.plain(direction);
-        sent.ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next() as u8 };
-        (sent.class, sent.dont_fragment) = (random.next() as u8, random.one_in(2));
+        sent.ttl = if random.one_in(20) { random.below(3) as u8 } else { random.next_u64() as u8 };
+        (sent.class, sent.dont_fragment) = (random.next_u64() as u8, random.one_in(2));
         sent.out = sent.out.filter(|_| call.role != Role::Gone);
         match direction {
             Direction::ToPeer => self.client_sends(&mut sent),
@@ -262,7 +250,7 @@ impl Generator {
     /// Application data of this size: its number first, where there is room.
     fn data(&mut self, size: usize) -> Vec<u8> {
         self.number += 1;
-        let mut data = self.random.bytes(size);
+        let mut data = bytes(&mut self.random, size);
         if let Some(first) = data.first_chunk_mut() {
             *first = self.number.to_be_bytes();
         }
@@ -275,9 +263,9 @@ impl Generator {
     }
 
     /// A size that leaves room for `overhead` in a packet of this family.
-    fn size(&mut self, family: Family, overhead: usize) -> usize {
+    fn size(&mut self, call: Call, family: Family, overhead: usize) -> usize {
         let headers = if family == Family::V4 { 28 } else { 48 };
-        let most = MTU - headers - overhead;
+        let most = if call.is_whole() { MTU / 2 } else { MTU - headers - overhead };
         match self.random.below(16) {
             0 => most - self.random.below(10),
             1 => self.random.below(8),
@@ -289,12 +277,12 @@ impl Generator {
     fn client_sends(&mut self, sent: &mut Sent) {
         let call = sent.call;
         let forwarded = sent.out.filter(|_| sent.ttl > 1);
-        let size = self.size(call.outer, 4 + 3);
+        let size = self.size(call, call.outer, 4 + 3);
         let data = self.data(size);
         sent.number = self.numbered(size);
         let random = &mut self.random;
         let padding = random.below(4);
-        let padding = random.bytes(padding);
+        let padding = bytes(random, padding);
         let message = |number: u16, length: usize| {
             let header = [number.to_be_bytes(), (length as u16).to_be_bytes()].concat();
             [&header[..], &data, &padding].concat()
@@ -303,7 +291,9 @@ impl Generator {
             // a channel of nobody
             0 => (sent.payload, sent.out) = (message(0x4fff, data.len()), None),
             // another protocol, or a channel beyond the RFC's
-            1 => (sent.payload, sent.out) = (message(0x5000 | random.next() as u16, size), None),
+            1 => {
+                (sent.payload, sent.out) = (message(0x5000 | random.next_u64() as u16, size), None)
+            }
             2 => {
                 let longer = size + padding.len() + 1 + random.below(60_000);
                 (sent.payload, sent.out) = (message(call.channel(), longer), None);
@@ -332,7 +322,7 @@ impl Generator {
 
     fn transaction(&mut self) -> [u8; 12] {
         let mut id = [0; 12];
-        id.copy_from_slice(&self.random.bytes(12));
+        id.copy_from_slice(&bytes(&mut self.random, 12));
         id
     }
 
@@ -356,13 +346,13 @@ impl Generator {
         if peer == call.stranger() {
             sent.out = None;
         }
-        let (whole, odd, last) = (random.one_in(6), random.one_in(12), random.one_in(4));
+        let (whole, odd, last) = (random.one_in(3), random.one_in(12), random.one_in(4));
         let mut message = Builder::new(kind::SEND_INDICATION, self.transaction());
         if last {
             message = message.with(attribute::DATA, &data);
         }
         message = message.with_xor_address(attribute::XOR_PEER_ADDRESS, peer);
-        if whole {
+        if whole && call.is_whole() {
             message = message.with(attribute::DONT_FRAGMENT, &[]);
         }
         if odd {
@@ -375,7 +365,7 @@ impl Generator {
     }
 
     fn peer_sends(&mut self, sent: &mut Sent) {
-        let size = self.size(sent.call.inner, 0);
+        let size = self.size(sent.call, sent.call.inner, 0);
         sent.payload = self.data(size);
         sent.number = self.numbered(size);
         match self.random.below(12) {
@@ -390,12 +380,14 @@ impl Generator {
     fn dress(&mut self, sent: &mut Sent) {
         let random = &mut self.random;
         match random.below(40) {
-            0..4 if sent.source.is_ipv4() => sent.checksum = Checksum::None,
+            0..4 if sent.source.is_ipv4() && !sent.call.is_whole() => {
+                sent.checksum = Checksum::None
+            }
             4 if !sent.payload.is_empty() => (sent.checksum, sent.out) = (Checksum::Wrong, None),
             _ => {}
         }
         // for either
-        let fits = sent.payload.len() < MTU - 48 - 20;
+        let fits = sent.payload.len() < MTU - 48 - 20 && !sent.call.is_whole();
         match random.below(40) {
             0 if sent.checksum != Checksum::Wrong && fits => {
                 sent.shape = Shape::Options;
@@ -404,4 +396,11 @@ impl Generator {
             _ => {}
         }
     }
+}
+
+fn bytes(random: &mut Random, size: usize) -> Vec<u8> {
+    let words = (0..size.div_ceil(8)).flat_map(|_| random.next_u64().to_le_bytes());
+    let mut bytes: Vec<u8> = words.collect();
+    bytes.truncate(size);
+    bytes
 }

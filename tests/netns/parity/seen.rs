@@ -48,6 +48,10 @@ pub(crate) struct Out {
 }
 
 impl Out {
+    pub(crate) fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
     /// Whether its data begins with `number`.
     pub(crate) fn carries(&self, number: &[u8; 4]) -> bool {
         self.payload.windows(4).any(|four| four == number)

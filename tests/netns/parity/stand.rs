@@ -11,7 +11,7 @@ use turnwire_tests::relay::{Direction, Launch, RelayUnderTest};
 use turnwire_tests::wait::{self, SOON};
 
 use super::generated::{Call, Checksum, Role, Sent, Shape};
-use super::seen;
+use super::seen::{self, Out};
 
 /// Four "no operation" options.
 const IPV4_OPTIONS: [u8; 4] = [1, 1, 1, 1];
@@ -61,8 +61,9 @@ impl<'a> Stand<'a> {
         Ok(stand)
     }
 
-    /// Until the relay's own tier carries every call each way, and every flow has met the worker that
-    /// serves it.
+    /// Until the relay's own tier carries every call each way, and the workers that the host's stack
+    /// gives a client's datagrams to have its relay port: the first of them goes by the control thread,
+    /// which knows no TTL.
     fn warm_up(&self, calls: &[Call]) -> Result<()> {
         for call in calls.iter().filter(|call| call.role != Role::Gone) {
             for direction in Direction::ALL {
@@ -70,25 +71,31 @@ impl<'a> Stand<'a> {
                 if inner && direction == Direction::ToClient {
                     continue;
                 }
+                let plain = call.plain(direction);
                 wait::until(&format!("{call:?} is carried {direction:?}"), SOON, || {
                     let before = self.relay.forwarded(direction)?;
-                    let sent = call.plain(direction);
-                    self.put(&sent)?;
-                    let out = sent.out.context("it comes out")?;
-                    seen::take(self, out, 1, &mut Vec::new())?;
+                    self.there_and_out(&plain)?;
                     Ok((self.relay.forwarded(direction)? > before).then_some(()))
                 })?;
+                let odd = Sent { shape: Shape::Options, ..plain.clone() };
+                wait::until(
+                    &format!("{call:?} is carried {direction:?} by sockets"),
+                    SOON,
+                    || Ok((self.there_and_out(&odd)?.ttl() == plain.ttl - 1).then_some(())),
+                )?;
             }
         }
         Ok(())
     }
 
-    /// Sends it.
-    pub(crate) fn put(&self, sent: &Sent) -> Result<()> {
+    /// Sends it and takes what comes out.
+    fn there_and_out(&self, sent: &Sent) -> Result<Out> {
         for frame in self.frames(sent) {
             self.wires.near(sent.direction).send(&frame)?;
         }
-        Ok(())
+        let mut outs = Vec::new();
+        seen::take(self, sent.out.context("it is to come out")?, 1, &mut outs)?;
+        outs.pop().context("one was taken")
     }
 
     /// As it comes to this relay.

@@ -186,3 +186,38 @@ fn a_datagram_in_two_pieces_leaves_alone_as_one() {
     }
     assert_eq!((got.payload(0), got.arrival(0).ttl), (&sent[..], 9));
 }
+
+/// Two workers, each with a descriptor of one socket.
+#[test]
+fn a_lent_socket_sends_long_datagrams_after_its_owner_sent_with_df() {
+    crate::kernel::testing::in_namespace(|| {
+        crate::kernel::testing::ip("link set lo mtu 1500");
+        let bound = bind_relay(address("127.0.0.1:0"), SIZES).unwrap();
+        let lent = duplicate(bound.number(), bound.local()).unwrap();
+        let link = || SocketLink::new(Poll::new().unwrap(), Vec::new());
+        let (mut owner, mut borrower) = (link(), link());
+        assert!(owner.open(0, bound).is_none() && borrower.lend(0, lent).is_none());
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let send = |link: &mut SocketLink, by, size: usize, dont_fragment| {
+            let mut batch = Batch::new(1, 3000);
+            let arrival = Arrival { remote: to, local: to, ttl: 0, tos: 0, truncated: false };
+            assert!(batch.push(&[7; 3000][..size], arrival));
+            batch.depart(0, Departure { by, to, from: None, marks: None, dont_fragment });
+            link.send(&mut batch);
+            batch.outcome(0)
+        };
+        for _ in 0..3 {
+            // given DF, left set by the one
+            assert_eq!(send(&mut owner, SocketId::port(0), 100, true), Outcome::Sent);
+            let refused = send(&mut owner, SocketId::port(0), 2000, true);
+            assert_eq!(refused, Outcome::Refused(Reason::TooBig), "DF is obeyed");
+            // then the other's are fragmented all the same
+            assert_eq!(send(&mut borrower, SocketId::loan(0), 2000, false), Outcome::Sent);
+            let mut bytes = [0; 3000];
+            assert_eq!(receiver.recv(&mut bytes).unwrap(), 100);
+            assert_eq!(receiver.recv(&mut bytes).unwrap(), 2000);
+        }
+    });
+}
