@@ -62,12 +62,11 @@ fn a_hundred_thousand_datagrams_come_out_alike_by_xdp_af_xdp_and_sockets() {
             });
         }
     });
-    let runs = runs.into_inner().expect("nobody panicked holding it");
-    for (at, tier) in TIERS.into_iter().enumerate().skip(1) {
-        for number in 0..windows.len() {
-            if let Some(words) =
-                difference([TIERS[0], tier], [&runs[&0][number], &runs[&at][number]])
-            {
+    let runs: Vec<Run> =
+        runs.into_inner().expect("nobody panicked holding it").into_values().collect();
+    for (tier, run) in TIERS.into_iter().zip(&runs).skip(1) {
+        for (number, outs) in runs[0].iter().zip(run).enumerate() {
+            if let Some(words) = difference([TIERS[0], tier], [outs.0, outs.1]) {
                 panic!("window {number}: {words}");
             }
         }
