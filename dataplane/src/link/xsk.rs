@@ -36,6 +36,8 @@ mod mapping;
 mod queue;
 mod ring;
 mod rings;
+#[doc(hidden)]
+pub mod simulation;
 mod sys;
 #[cfg(test)]
 pub(crate) mod tests;

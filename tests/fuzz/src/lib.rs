@@ -16,6 +16,7 @@ mod channel_data;
 mod config;
 mod fed;
 mod frame;
+mod frame_places;
 mod indication;
 mod input;
 mod lab;
@@ -160,6 +161,14 @@ pub const TARGETS: &[Target] = &[
         seeds: route_table::seeds,
         size_max: 1000,
         everyday: 5_000,
+    },
+    Target {
+        name: "frame-places",
+        shows: "no frame of AF_XDP's memory is leaked, and none is in two places, whatever happens",
+        run: frame_places::run,
+        seeds: frame_places::seeds,
+        size_max: 2000,
+        everyday: 500,
     },
 ];
 

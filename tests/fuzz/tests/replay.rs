@@ -93,6 +93,7 @@ tests! {
     frames_are_passed_or_forwarded_rightly = "frame",
     configurations_are_taken_or_refused_in_words = "config",
     the_route_table_is_a_map = "route-table",
+    every_frame_is_in_exactly_one_place = "frame-places",
 }
 
 #[test]

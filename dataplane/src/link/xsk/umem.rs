@@ -290,7 +290,7 @@ impl Umem {
         taken.collect()
     }
 
-    #[cfg(test)]
+    /// For the simulation, which knows where all the others are.
     pub(super) fn free_numbers(&self) -> &[u32] {
         &self.free
     }
