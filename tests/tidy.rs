@@ -97,6 +97,45 @@ fn unsafe_is_only_where_it_is_named() {
     assert_none("no place for unsafe code", strays.map(|(path, _)| path).collect());
 }
 
+/// Names of what a thread waits in, or takes turns by.
+const LOCKS: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "Barrier",
+    "OnceLock",
+    "LazyLock",
+    "ReentrantLock",
+    "mpsc",
+    "crossbeam_channel",
+    "parking_lot",
+    "thread::park",
+];
+
+/// Where the data plane may: not on the way of a packet.
+const LOCKS_ALLOWED: &[&str] = &[
+    // a worker's queues on their way back to the control thread
+    "dataplane/src/frames.rs",
+    "dataplane/src/frames/keeper.rs",
+    // what a worker says of its start
+    "dataplane/src/plane/start.rs",
+    "dataplane/src/kernel/testing.rs",
+];
+
+#[test]
+fn the_packet_path_names_no_lock() {
+    let path = |path: &str| {
+        let test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        let within = path.starts_with("dataplane/src/") || path.starts_with("ebpf/wire/src/");
+        within && !test && !LOCKS_ALLOWED.contains(&path)
+    };
+    let found = sources().into_iter().filter(|(name, _)| path(name)).flat_map(|(name, text)| {
+        let named = LOCKS.iter().filter(|lock| text.contains(**lock));
+        named.map(|lock| format!("{name}: {lock}")).collect::<Vec<_>>()
+    });
+    assert_none("no lock on the way of a packet", found.collect());
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let marks =

@@ -1,7 +1,10 @@
-//! The packet path allocates nothing once it is warm: counted in every thread but the test's own.
+//! The packet path allocates nothing and waits for no lock once it is warm: counted in every thread but
+//! the test's own.
 
 #[path = "support/counting.rs"]
 mod counting;
+#[path = "support/futexes.rs"]
+mod futexes;
 #[path = "support/rig.rs"]
 mod rig;
 
@@ -48,7 +51,7 @@ fn round(
 }
 
 #[test]
-fn a_warm_worker_allocates_nothing() {
+fn a_warm_worker_allocates_nothing_and_waits_for_no_lock() {
     counting::leave_out_this_thread();
     // given four channels, warm
     let mut rig = Rig::start(1, &["127.0.0.1:0"]);
@@ -85,8 +88,10 @@ fn a_warm_worker_allocates_nothing() {
     (0..20).for_each(|_| round(&mut rig));
     assert!(counting::counted() > 0, "the worker's own start was counted");
     // when
-    let before = counting::counted();
+    futexes::count();
+    let before = (counting::counted(), futexes::counted());
     (0..500).for_each(|_| round(&mut rig));
     // then
-    assert_eq!(counting::counted() - before, 0, "in {} datagrams", 500 * 82);
+    let after = (counting::counted(), futexes::counted());
+    assert_eq!(after, before, "allocations and futex calls in {} datagrams", 500 * 82);
 }

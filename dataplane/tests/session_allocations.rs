@@ -1,9 +1,11 @@
-//! The way of a TCP client's media allocates nothing once it is warm: counted in every thread but
-//! the test's own.
+//! The way of a TCP client's media allocates nothing and waits for no lock once it is warm: counted in
+//! every thread but the test's own.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests wait and measure")]
 
 #[path = "support/counting.rs"]
 mod counting;
+#[path = "support/futexes.rs"]
+mod futexes;
 #[path = "session/kit.rs"]
 mod kit;
 #[path = "support/rig.rs"]
@@ -32,7 +34,7 @@ fn round(rig: &mut rig::Rig, stream: &mut TcpStream, peer: &UdpSocket, relay: So
 }
 
 #[test]
-fn a_warm_session_thread_relays_a_tcp_clients_media_without_allocating() {
+fn a_warm_session_thread_relays_a_tcp_clients_media_without_allocating_or_waiting_for_a_lock() {
     counting::leave_out_this_thread();
     let mut rig = start(|_| ());
     let (mut stream, peer) = (connect(rig.tcp()), peer());
@@ -40,7 +42,9 @@ fn a_warm_session_thread_relays_a_tcp_clients_media_without_allocating() {
     let route = rig.bind_channel(client, 0x4000, peer.local_addr().unwrap());
     (0..20).for_each(|_| round(&mut rig, &mut stream, &peer, route.relay));
     assert!(counting::counted() > 0, "the thread's own start was counted");
-    let before = counting::counted();
+    futexes::count();
+    let before = (counting::counted(), futexes::counted());
     (0..500).for_each(|_| round(&mut rig, &mut stream, &peer, route.relay));
-    assert_eq!(counting::counted() - before, 0, "in {} messages", 500 * 19);
+    let after = (counting::counted(), futexes::counted());
+    assert_eq!(after, before, "allocations and futex calls in {} messages", 500 * 19);
 }

@@ -326,7 +326,7 @@ impl Generator {
         id
     }
 
-    /// Whatever the TTL: it is not the client's packet that goes on.
+    /// A plain one goes on as channel data does; the control thread, which takes the others, knows no TTL.
     fn send_indication(&mut self, sent: &mut Sent, mut data: Vec<u8>) {
         let call = sent.call;
         if matches!(call.role, Role::Inner(_)) {
@@ -343,10 +343,10 @@ impl Generator {
             1..4 => call.peer(),
             _ => call.permitted(),
         };
-        if peer == call.stranger() {
+        let (whole, odd, last) = (random.one_in(3), random.one_in(12), random.one_in(4));
+        if peer == call.stranger() || sent.ttl <= 1 && !odd {
             sent.out = None;
         }
-        let (whole, odd, last) = (random.one_in(3), random.one_in(12), random.one_in(4));
         let mut message = Builder::new(kind::SEND_INDICATION, self.transaction());
         if last {
             message = message.with(attribute::DATA, &data);
@@ -370,10 +370,11 @@ impl Generator {
         sent.number = self.numbered(size);
         match self.random.below(12) {
             0 => (sent.source, sent.out) = (sent.call.stranger(), None),
-            // a Data indication: not the peer's packet that goes on
+            // a Data indication
             1..4 => sent.source = sent.call.permitted(),
-            _ => sent.out = sent.out.filter(|_| sent.ttl > 1),
+            _ => {}
         }
+        sent.out = sent.out.filter(|_| sent.ttl > 1);
     }
 
     /// What surrounds the payload.

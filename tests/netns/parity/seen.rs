@@ -8,8 +8,9 @@
 //! - a Data indication's transaction id, which is drawn: zeros stand for it;
 //! - the identification of IPv4 packets and fragments, and IPv6 flow labels;
 //! - link addresses (`wire_format` looks at them);
-//! - DF of what sockets forward of channels: a socket does not tell whether a datagram came with it
-//!   ([`LOST_BY_SOCKETS`]);
+//! - DF of what sockets forward: a socket does not tell whether a datagram came with it. That is channel
+//!   data by the tier of sockets, and Data indications but by AF_XDP ([`LOST_BY_SOCKETS`]). That of a Send
+//!   indication's data is what the client asked for, in every tier;
 //! - datagrams with a wrong UDP checksum: what forwards frames keeps it wrong, sockets drop them, and
 //!   so does the host at the far end. They do not count as having come out.
 
@@ -58,19 +59,21 @@ impl Out {
     }
 }
 
-/// What sockets cannot keep: DF of a channel's datagram.
-const LOST_BY_SOCKETS: fn(&Out) -> Out = |out| {
-    let of_channel = out.to_client || !is_permitted(out.to);
-    Out { dont_fragment: out.dont_fragment && !of_channel, ..out.clone() }
+/// What sockets cannot keep: DF of what they forward.
+const LOST_BY_SOCKETS: fn(&Out, bool) -> Out = |out, channels| {
+    let lost = match out.to_client {
+        true => channels || out.payload.starts_with(&kind::DATA_INDICATION.to_be_bytes()),
+        false => channels && !is_permitted(out.to),
+    };
+    Out { dont_fragment: out.dont_fragment && !lost, ..out.clone() }
 };
 
 /// What two tiers made of a window, where it is not the same.
 pub(crate) fn difference(tiers: [Tier; 2], outs: [&Vec<Out>; 2]) -> Option<String> {
     let compared = |outs: &Vec<Out>| {
-        let mut compared = outs.clone();
-        if tiers.contains(&Tier::Sockets) {
-            compared = outs.iter().map(LOST_BY_SOCKETS).collect();
-        }
+        let channels = tiers.contains(&Tier::Sockets);
+        let mut compared: Vec<Out> =
+            outs.iter().map(|out| LOST_BY_SOCKETS(out, channels)).collect();
         compared.sort();
         compared
     };
