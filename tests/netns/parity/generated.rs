@@ -76,6 +76,11 @@ impl Call {
         SocketAddr::new(self.inner.peer(), self.peer().port() + PERMITTED)
     }
 
+    /// The same, for Send indications that do not ask for DF.
+    pub(crate) fn permitted_plainly(&self) -> SocketAddr {
+        SocketAddr::new(self.inner.peer(), self.permitted().port() + PERMITTED)
+    }
+
     /// Without.
     pub(crate) fn stranger(&self) -> SocketAddr {
         SocketAddr::new(self.inner.far_peer(), self.peer().port())
@@ -121,9 +126,25 @@ impl Call {
     }
 }
 
-/// True where datagrams go that came as Send indications, and as those only.
-pub(crate) fn is_permitted(peer: SocketAddr) -> bool {
-    (PEER_PORT + PERMITTED..PEER_PORT + 2 * PERMITTED).contains(&peer.port())
+/// How data comes to a peer's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a channel, and over IPv6 by Send indications as well.
+    Channel,
+    /// By Send indications that ask for DF.
+    SendWhole,
+    /// By those that do not.
+    Send,
+}
+
+impl Way {
+    pub(crate) fn to(peer: SocketAddr) -> Way {
+        match peer.port().saturating_sub(PEER_PORT) / PERMITTED {
+            0 => Way::Channel,
+            1 => Way::SendWhole,
+            _ => Way::Send,
+        }
+    }
 }
 
 /// How a datagram lies in its frames.
@@ -338,12 +359,14 @@ impl Generator {
         let headers = if call.outer == Family::V4 { 28 } else { 48 };
         data.truncate(MTU - headers - (20 + 24 + 4 + 3 + 4 + 12));
         let random = &mut self.random;
+        let (whole, odd, last) = (random.one_in(3), random.one_in(12), random.one_in(4));
+        let whole = whole && call.is_whole();
         let peer = match random.below(8) {
             0 => call.stranger(),
-            1..4 => call.peer(),
-            _ => call.permitted(),
+            1 if call.inner == Family::V6 => call.peer(),
+            _ if whole => call.permitted(),
+            _ => call.permitted_plainly(),
         };
-        let (whole, odd, last) = (random.one_in(3), random.one_in(12), random.one_in(4));
         if peer == call.stranger() || sent.ttl <= 1 && !odd {
             sent.out = None;
         }
@@ -352,7 +375,7 @@ impl Generator {
             message = message.with(attribute::DATA, &data);
         }
         message = message.with_xor_address(attribute::XOR_PEER_ADDRESS, peer);
-        if whole && call.is_whole() {
+        if whole {
             message = message.with(attribute::DONT_FRAGMENT, &[]);
         }
         if odd {

@@ -9,8 +9,8 @@
 //! - the identification of IPv4 packets and fragments, and IPv6 flow labels;
 //! - link addresses (`wire_format` looks at them);
 //! - DF of what sockets forward: a socket does not tell whether a datagram came with it. That is channel
-//!   data by the tier of sockets, and Data indications but by AF_XDP ([`LOST_BY_SOCKETS`]). That of a Send
-//!   indication's data is what the client asked for, in every tier;
+//!   data by the tier of sockets, and indications but by AF_XDP ([`LOST_BY_SOCKETS`]). DF that a Send
+//!   indication asks for is compared;
 //! - datagrams with a wrong UDP checksum: what forwards frames keeps it wrong, sockets drop them, and
 //!   so does the host at the far end. They do not count as having come out.
 
@@ -25,7 +25,7 @@ use turnwire_tests::relay::{Direction, Tier};
 use turnwire_tests::stun::{Builder, Message, attribute, kind};
 use turnwire_tests::wait::{Deadline, SOON};
 
-use super::generated::is_permitted;
+use super::generated::Way;
 use super::parts::Parts;
 use super::stand::Stand;
 
@@ -63,7 +63,11 @@ impl Out {
 const LOST_BY_SOCKETS: fn(&Out, bool) -> Out = |out, channels| {
     let lost = match out.to_client {
         true => channels || out.payload.starts_with(&kind::DATA_INDICATION.to_be_bytes()),
-        false => channels && !is_permitted(out.to),
+        false => match Way::to(out.to) {
+            Way::Channel => channels,
+            Way::SendWhole => false,
+            Way::Send => true,
+        },
     };
     Out { dont_fragment: out.dont_fragment && !lost, ..out.clone() }
 };

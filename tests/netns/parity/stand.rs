@@ -50,7 +50,7 @@ impl<'a> Stand<'a> {
                 client.refresh(0)?;
             }
             if call.role == Role::Usual {
-                for peer in [call.peer(), call.permitted()] {
+                for peer in [call.peer(), call.permitted(), call.permitted_plainly()] {
                     peers.push(lab.udp(Host::Peer, peer)?);
                 }
             }
