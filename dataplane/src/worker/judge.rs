@@ -87,6 +87,7 @@ pub(super) fn indicated<'t>(
 }
 
 /// A Send indication, if the tables know its client and its peer.
+#[inline(always)]
 fn of_client<'t>(
     arrival: &Arrival,
     payload: &[u8],
