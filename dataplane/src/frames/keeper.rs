@@ -314,7 +314,7 @@ impl Keeper {
 
     /// Looks at the interfaces with the fast path.
     fn look(&mut self, kernel: &mut Kernel, news: &mut Vec<News>) {
-        let survey = Survey::look(self.copying, kernel);
+        let survey = Survey::look(self.copying, kernel, &self.survey);
         for interface in self.survey.interfaces().filter(|interface| !survey.has(*interface)) {
             kernel.punting().forget_interface(interface);
         }

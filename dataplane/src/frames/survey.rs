@@ -7,6 +7,7 @@
 
 use crate::kernel::Kernel;
 use crate::link::xsk;
+use std::io;
 use wire::QUEUES_MAX;
 
 use super::Copying;
@@ -47,29 +48,28 @@ pub(super) struct Absent {
 }
 
 impl Survey {
-    /// Asks the kernel.
-    pub(super) fn look(copying: Copying, kernel: &Kernel) -> Survey {
+    /// Asks the kernel. Where it has no answer (no descriptors are left to ask it by), what was
+    /// known `before` is still good: news of an interface that is gone come in another way.
+    pub(super) fn look(copying: Copying, kernel: &Kernel, before: &Survey) -> Survey {
         let mut survey = Survey::default();
         for (interface, name) in kernel.attached() {
-            let mut refuse = |why: String, unsuited| {
-                survey.absent.push(Absent { name: name.to_owned(), why, unsuited });
+            let known = before.places.iter().find(|place| place.interface == interface);
+            let found = match kernel.is_up(interface) {
+                true => queues(copying, name),
+                false => Ok(Err(("the interface is down".to_owned(), false))),
             };
-            if !kernel.is_up(interface) {
-                refuse("the interface is down".to_owned(), false);
-                continue;
-            }
-            if let Err(why) = suited(copying, name) {
-                refuse(why, true);
-                continue;
-            }
-            match xsk::queues(name) {
-                Ok(queues) => survey.places.push(Place {
-                    interface,
-                    name: name.to_owned(),
-                    queues: queues.min(QUEUES_MAX),
-                }),
-                // it is gone: news of that are on their way
-                Err(error) => refuse(error.to_string(), false),
+            match (found, known) {
+                (Ok(Ok(queues)), _) => {
+                    survey.places.push(Place { interface, name: name.to_owned(), queues });
+                }
+                (Err(_), Some(known)) => survey.places.push(known.clone()),
+                (Ok(Err((why, unsuited))), _) => {
+                    survey.absent.push(Absent { name: name.to_owned(), why, unsuited });
+                }
+                (Err(error), None) => {
+                    let (name, why) = (name.to_owned(), error.to_string());
+                    survey.absent.push(Absent { name, why, unsuited: false });
+                }
             }
         }
         survey
@@ -126,16 +126,20 @@ impl Survey {
     }
 }
 
-fn suited(copying: Copying, name: &str) -> Result<(), String> {
-    if copying != Copying::Auto {
-        return Ok(());
+/// Why an interface has no AF_XDP, and whether it is unsuited for it.
+type Refusal = (String, bool);
+
+/// How many queues an interface has, if it is one for AF_XDP.
+fn queues(copying: Copying, name: &str) -> io::Result<Result<u32, Refusal>> {
+    let unsuited = |why: &str| Ok(Err((why.to_owned(), true)));
+    if copying == Copying::Auto {
+        match xsk::zero_copy_advertised(name)? {
+            Some(true) => {}
+            Some(false) => return unsuited("its driver has no AF_XDP without copies"),
+            None => return unsuited("this kernel does not say what its driver can (Linux 6.3)"),
+        }
     }
-    match xsk::zero_copy_advertised(name) {
-        Ok(Some(true)) => Ok(()),
-        Ok(Some(false)) => Err("its driver has no AF_XDP without copies".to_owned()),
-        Ok(None) => Err("this kernel does not say what its driver can (Linux 6.3)".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    Ok(Ok(xsk::queues(name)?.min(QUEUES_MAX)))
 }
 
 #[cfg(test)]
