@@ -130,8 +130,9 @@ impl Queue {
         options: &Options,
     ) -> Result<Queue, Error> {
         let opening = Opening { interface, number, options };
+        // asking takes a descriptor, so not every failure means that there is none
         let index = sys::index(interface)
-            .map_err(|_| Error::NoInterface { interface: interface.to_owned() })?;
+            .map_err(|error| opening.refused("looking for it", error, umem))?;
         for owner in umem.members() {
             let Some(fd) = &owner.socket else { continue };
             match opening.bind(index, umem, Some(fd.as_fd())) {

@@ -1,7 +1,6 @@
 //! The system calls of AF_XDP, each behind a safe wrapper.
 #![allow(unsafe_code, reason = "socket options and bind(2) take pointers")]
 
-use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -16,12 +15,16 @@ fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The number of the interface called `name` in the calling thread's network namespace.
+/// The number of the interface called `name` in the calling thread's network namespace. ENODEV where
+/// there is none; if_nametoindex(3) says so, or ENOENT, also when there is no descriptor to ask by.
 pub(super) fn index(name: &str) -> io::Result<u32> {
-    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: reads a string that ends.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
+    let mut request = Request::about(name)?;
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: reads and writes one `ifreq`, which lives through the call.
+    check(unsafe { libc::ioctl(fd, libc::SIOCGIFINDEX, &raw mut request) })?;
+    let [a, b, c, d, ..] = request.value.to_ne_bytes();
+    Ok(u32::from_ne_bytes([a, b, c, d]))
 }
 
 /// An AF_XDP socket, bound to nothing.
@@ -183,12 +186,19 @@ struct Request {
     rest: [u64; 2],
 }
 
+impl Request {
+    fn about(name: &str) -> io::Result<Request> {
+        let mut request = Request { name: [0; 16], value: 0, rest: [0; 2] };
+        let room = request.name.get_mut(..name.len()).filter(|room| room.len() < 16);
+        room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+        Ok(request)
+    }
+}
+
 /// Receive queues of an interface (ETHTOOL_GCHANNELS).
 pub(super) fn channels(name: &str) -> io::Result<u32> {
     const GET_CHANNELS: u32 = 0x3c;
-    let mut request = Request { name: [0; 16], value: 0, rest: [0; 2] };
-    let room = request.name.get_mut(..name.len()).filter(|room| room.len() < 16);
-    room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(name.as_bytes());
+    let mut request = Request::about(name)?;
     let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
     request.value = (&raw mut channels) as u64;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
