@@ -1,30 +1,31 @@
 //! The least that a relay on merged and cut datagrams can do: the ceiling for Turnwire's sockets, as
-//! bare XDP_TX is for its program. One listener and one socket for each client, the same buffers,
-//! the same system calls, the same bytes on the wire; but who talks to whom follows from the port's
-//! number. No STUN, no credentials, no permissions, no tables, no time. IPv4.
+//! bare XDP_TX is for its program. Lanes for clients as Turnwire has them while it is behind, but always,
+//! and one socket for each client; the same buffers, the same system calls, the same bytes on the wire;
+//! but who talks to whom follows from the port's number. No STUN, no credentials, no permissions, no
+//! tables, no time. IPv4.
 //!
 //! ```text
-//!  client --clients + n ── 40 00 size | data ──> listener    socket n ── data ──> peer
-//!  client --clients + n <── 40 00 size | data ── listener    socket n <── data ── peer
+//!  client --clients + n ── 40 00 size | data ──> its lane    socket n ── data ──> peer
+//!  client --clients + n <── 40 00 size | data ── lane 0      socket n <── data ── peer
 //! ```
 
 mod batch;
 
-use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use socket2::{Domain, Socket, Type};
 
-use batch::{Batch, Poll, Way, set_option};
+use batch::{Batch, Message, Poll, Way, set_option};
 
-/// SO_RCVBUF of the listener, bytes: as Turnwire's.
-const LISTENER_BUFFER: i32 = 4 << 20;
+/// SO_RCVBUF of each lane, bytes: as Turnwire's.
+const LANE_BUFFER: i32 = 1 << 20;
 /// The same of each other socket.
 const RELAY_BUFFER: i32 = 2 << 20;
-/// What the poll calls the listener; the others have their client's number.
-const LISTENER: u64 = u64::MAX;
+/// Sockets that clients send to; the kernel spreads clients over them. As many as Turnwire's.
+const LANES: u64 = 128;
 
 /// Where it listens, and who is who.
 #[derive(Debug, Args)]
@@ -46,14 +47,16 @@ pub(crate) struct Echo {
     count: u16,
 }
 
-fn socket(local: SocketAddrV4, buffer: i32) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(local).with_context(|| format!("binding {local}"))?;
+fn socket(local: SocketAddrV4, shared: bool, buffer: i32) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("making a socket")?;
     socket.set_nonblocking(true)?;
+    socket.set_reuse_port(shared)?;
     for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
         set_option(socket.as_fd(), libc::SOL_SOCKET, option, buffer).context("its buffers")?;
     }
     set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).context("UDP_GRO")?;
-    Ok(socket)
+    socket.bind(&local.into()).with_context(|| format!("binding {local}"))?;
+    Ok(socket.into())
 }
 
 fn at(first: SocketAddrV4, number: u16) -> Result<SocketAddrV4> {
@@ -69,45 +72,44 @@ impl Echo {
     pub(crate) fn serve(&self) -> Result<()> {
         ensure!(self.count > 0, "--count is 1 at least");
         let mut poll = Poll::new()?;
-        let (mut relays, mut clients) = (Vec::new(), Vec::new());
+        let (mut lanes, mut relays, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+        // the poll names the lanes first, and then the others
+        for number in 0..LANES {
+            let lane = socket(self.listen, true, LANE_BUFFER)?;
+            poll.add(lane.as_fd(), number)?;
+            lanes.push(lane);
+        }
         for number in 0..self.count {
-            let relay = socket(at(self.relay, number)?, RELAY_BUFFER)?;
-            poll.add(relay.as_fd(), number.into())?;
+            let relay = socket(at(self.relay, number)?, false, RELAY_BUFFER)?;
+            poll.add(relay.as_fd(), LANES + u64::from(number))?;
             relays.push(relay);
             clients.push(at(self.clients, number)?);
         }
-        let listener = socket(self.listen, LISTENER_BUFFER)?;
-        poll.add(listener.as_fd(), LISTENER)?;
         println!("ready");
         let (mut up, mut down) = (Batch::new(Way::ToPeers), Batch::new(Way::ToClients));
-        loop {
-            for event in poll.wait()? {
-                if *event == LISTENER {
-                    self.to_peers(&mut up, &listener, &relays)?;
-                    continue;
-                }
-                let relay = *event as usize;
-                down.receive(relays[relay].as_fd(), relay)?;
-                if down.is_full() {
-                    down.send(|message| Some((listener.as_fd(), clients[message.socket])));
-                }
-            }
-            // what came by many sockets leaves by the one listener, in one call
-            down.send(|message| Some((listener.as_fd(), clients[message.socket])));
-        }
-    }
-
-    fn to_peers(
-        &self,
-        batch: &mut Batch,
-        listener: &UdpSocket,
-        relays: &[UdpSocket],
-    ) -> io::Result<()> {
-        batch.receive(listener.as_fd(), 0)?;
-        batch.send(|message| {
+        let to_peer = |message: &Message| {
             let number = message.port.wrapping_sub(self.clients.port());
             Some((relays.get(usize::from(number))?.as_fd(), self.peer))
-        });
-        Ok(())
+        };
+        let to_client = |message: &Message| Some((lanes[0].as_fd(), clients[message.socket]));
+        loop {
+            for event in poll.wait()? {
+                if let Some(lane) = lanes.get(*event as usize) {
+                    up.receive(lane.as_fd(), 0)?;
+                    if up.is_full() {
+                        up.send(to_peer);
+                    }
+                } else {
+                    let relay = (*event - LANES) as usize;
+                    down.receive(relays[relay].as_fd(), relay)?;
+                    if down.is_full() {
+                        down.send(to_client);
+                    }
+                }
+            }
+            // what came by many sockets leaves in as few calls as can be
+            up.send(to_peer);
+            down.send(to_client);
+        }
     }
 }

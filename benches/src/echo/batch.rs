@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::SocketAddrV4;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Messages in a batch.
 const MESSAGES: usize = 64;
@@ -15,8 +15,6 @@ const SEGMENTS: usize = 64;
 const BYTES: usize = 65_000;
 /// Pieces of all messages of a batch: header and data of each datagram.
 const PIECES: usize = MESSAGES * SEGMENTS * 2;
-/// Messages that leave: one that came near [`BYTES`] leaves as two, its headers being longer.
-const LEAVING: usize = 2 * MESSAGES;
 /// Sockets that one look finds ready.
 const EVENTS: usize = 256;
 /// The header of channel 0x4000.
@@ -44,6 +42,15 @@ pub(super) struct Message {
     segment: usize,
 }
 
+/// One that leaves: by which socket, to whom, and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Datagram {
+    by: RawFd,
+    to: SocketAddrV4,
+    start: usize,
+    size: usize,
+}
+
 /// Messages that were received, in rooms of their own.
 pub(super) struct Batch {
     way: Way,
@@ -51,7 +58,8 @@ pub(super) struct Batch {
     memory: Vec<u8>,
     received: Arrays,
     leaving: Arrays,
-    /// Of each leaving message's whole datagrams, and of its last.
+    datagrams: Vec<Datagram>,
+    /// By piece.
     headers: Vec<[u8; HEADER]>,
 }
 
@@ -96,8 +104,9 @@ impl Batch {
             messages: Vec::with_capacity(MESSAGES),
             memory: vec![0; MESSAGES * ROOM],
             received: Arrays::new(MESSAGES, MESSAGES),
-            leaving: Arrays::new(LEAVING, PIECES),
-            headers: vec![[0; HEADER]; 2 * LEAVING],
+            leaving: Arrays::new(MESSAGES, PIECES),
+            datagrams: Vec::with_capacity(MESSAGES * SEGMENTS),
+            headers: vec![[0; HEADER]; PIECES],
         }
     }
 
@@ -158,94 +167,102 @@ impl Batch {
     }
 
     /// Sends all on: `to` says by which socket and to whom; `None` drops the message. What the
-    /// kernel does not take is lost. Runs of one socket leave in one call.
+    /// kernel does not take is lost. What one socket sends leaves in one call, and what it sends to
+    /// one address in as few messages as can be, in order.
     pub(super) fn send<'s>(
         &mut self,
         to: impl Fn(&Message) -> Option<(BorrowedFd<'s>, SocketAddrV4)>,
     ) {
-        let messages = std::mem::take(&mut self.messages);
-        let mut run: Option<BorrowedFd<'s>> = None;
-        let (mut count, mut pieces) = (0, 0);
-        for (at, message) in messages.iter().enumerate() {
+        let mut datagrams = std::mem::take(&mut self.datagrams);
+        for (at, message) in self.messages.iter().enumerate() {
             let Some((by, to)) = to(message) else { continue };
-            if let Some(before) = run.filter(|before| before.as_raw_fd() != by.as_raw_fd()) {
-                self.flush(before, count);
-                (count, pieces) = (0, 0);
+            let first = at * ROOM;
+            for start in (0..message.size).step_by(message.segment) {
+                let size = message.segment.min(message.size - start);
+                let (by, start) = (by.as_raw_fd(), first + start);
+                datagrams.push(Datagram { by, to, start, size });
             }
-            run = Some(by);
-            (count, pieces) = self.put(at, message, to, count, pieces);
         }
-        if let Some(by) = run {
+        // where they lie is part of what is sorted, so each flow keeps its order
+        datagrams.sort_unstable();
+        let mut rest = &datagrams[..];
+        while let Some(first) = rest.first() {
+            let by = first.by;
+            let (mut count, mut pieces) = (0, 0);
+            while count < MESSAGES && rest.first().is_some_and(|next| next.by == by) {
+                let alike = self.alike(rest);
+                if pieces + 2 * alike > PIECES {
+                    break;
+                }
+                pieces = self.put(&rest[..alike], count, pieces);
+                (count, rest) = (count + 1, &rest[alike..]);
+            }
             self.flush(by, count);
         }
-        self.messages = messages;
+        datagrams.clear();
+        self.datagrams = datagrams;
         self.messages.clear();
     }
 
-    /// Cuts a message, and appends it to what leaves: headers and pieces so far.
-    fn put(
-        &mut self,
-        at: usize,
-        message: &Message,
-        to: SocketAddrV4,
-        mut count: usize,
-        mut pieces: usize,
-    ) -> (usize, usize) {
-        let room = &self.memory[at * ROOM..][..message.size];
-        let leaving_size = match self.way {
-            Way::ToPeers => message.segment.saturating_sub(HEADER),
-            Way::ToClients => message.segment + HEADER,
-        };
-        let most = (BYTES / leaving_size.max(1)).clamp(1, SEGMENTS);
-        for part in room.chunks(message.segment * most) {
-            if count == LEAVING {
-                break;
-            }
-            let start = pieces;
-            for datagram in part.chunks(message.segment) {
-                let whole = datagram.len() == message.segment;
-                let data = match self.way {
-                    Way::ToPeers => datagram.get(HEADER..).unwrap_or_default(),
-                    Way::ToClients => {
-                        let header = &mut self.headers[2 * count + usize::from(whole)];
-                        header[..2].copy_from_slice(&[0x40, 0]);
-                        header[2..].copy_from_slice(&(datagram.len() as u16).to_be_bytes());
-                        let iov_base = header.as_mut_ptr().cast();
-                        self.leaving.vectors[pieces] = libc::iovec { iov_base, iov_len: HEADER };
-                        pieces += 1;
-                        datagram
-                    }
-                };
-                let iov_base = data.as_ptr().cast_mut().cast();
-                self.leaving.vectors[pieces] = libc::iovec { iov_base, iov_len: data.len() };
-                pieces += 1;
-            }
-            let name = &mut self.leaving.names[count];
-            name.sin_family = libc::AF_INET as _;
-            name.sin_port = to.port().to_be();
-            name.sin_addr.s_addr = u32::from(*to.ip()).to_be();
-            let cut = part.len() > message.segment;
-            let control =
-                if cut { cut_into(&mut self.leaving.controls[count], leaving_size) } else { 0 };
-            self.leaving.point(count, start..pieces, control);
-            count += 1;
+    /// Bytes that leave for so many of data.
+    fn leaving(&self, size: usize) -> usize {
+        match self.way {
+            Way::ToPeers => size.saturating_sub(HEADER),
+            Way::ToClients => size + HEADER,
         }
-        (count, pieces)
     }
 
-    fn flush(&mut self, by: BorrowedFd<'_>, count: usize) {
+    /// How many of the first can be one message.
+    fn alike(&self, datagrams: &[Datagram]) -> usize {
+        let first = &datagrams[0];
+        let most = (BYTES / self.leaving(first.size).max(1)).clamp(1, SEGMENTS);
+        let same = |next: &&Datagram| (next.by, next.to) == (first.by, first.to);
+        let mut run = datagrams.iter().take(most).take_while(same);
+        let whole = run.clone().take_while(|next| next.size == first.size).count();
+        // the last may be shorter
+        whole + usize::from(run.nth(whole).is_some_and(|next| next.size < first.size))
+    }
+
+    /// Makes message `count` of these; pieces so far.
+    fn put(&mut self, datagrams: &[Datagram], count: usize, first: usize) -> usize {
+        let mut pieces = first;
+        for datagram in datagrams {
+            let data = &self.memory[datagram.start..][..datagram.size];
+            let data = match self.way {
+                Way::ToPeers => data.get(HEADER..).unwrap_or_default(),
+                Way::ToClients => {
+                    let header = &mut self.headers[pieces];
+                    header[..2].copy_from_slice(&[0x40, 0]);
+                    header[2..].copy_from_slice(&(data.len() as u16).to_be_bytes());
+                    let iov_base = header.as_mut_ptr().cast();
+                    self.leaving.vectors[pieces] = libc::iovec { iov_base, iov_len: HEADER };
+                    pieces += 1;
+                    data
+                }
+            };
+            let iov_base = data.as_ptr().cast_mut().cast();
+            self.leaving.vectors[pieces] = libc::iovec { iov_base, iov_len: data.len() };
+            pieces += 1;
+        }
+        let (to, size) = (datagrams[0].to, self.leaving(datagrams[0].size));
+        let name = &mut self.leaving.names[count];
+        name.sin_family = libc::AF_INET as _;
+        name.sin_port = to.port().to_be();
+        name.sin_addr.s_addr = u32::from(*to.ip()).to_be();
+        let cut = datagrams.len() > 1;
+        let control = if cut { cut_into(&mut self.leaving.controls[count], size) } else { 0 };
+        self.leaving.point(count, first..pieces, control);
+        pieces
+    }
+
+    fn flush(&mut self, by: RawFd, count: usize) {
         let mut done = 0;
         while done < count {
             let headers = &mut self.leaving.headers[done..count];
             // SAFETY: each header points at its own name, vectors and control buffer of `self`, with
             // their true sizes; the vectors at rooms and headers of `self`, which are only read.
             let sent = unsafe {
-                libc::sendmmsg(
-                    by.as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    headers.len() as u32,
-                    libc::MSG_DONTWAIT,
-                )
+                libc::sendmmsg(by, headers.as_mut_ptr(), headers.len() as u32, libc::MSG_DONTWAIT)
             };
             // one that the kernel refuses is lost, as on any full path
             done += usize::try_from(sent).unwrap_or(1).max(1);
