@@ -130,11 +130,28 @@ impl Default for SessionTimers {
     }
 }
 
+/// Most lanes of all workers and addresses together: with many workers each has few clients anyway.
+const LANES_MAX: usize = 1024;
+
+/// The share of a process's descriptors that lanes may take: relay ports need the others.
+const LANES_SHARE: usize = 8;
+
+/// Descriptors that lanes take at most, see [`Tuning::lanes`], in a process that may have so many.
+pub fn lanes_max(descriptors: usize) -> usize {
+    LANES_MAX.min(descriptors / LANES_SHARE)
+}
+
 /// What rarely has to be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
     /// Socket buffers of each listener.
     pub listener: BufferSizes,
+    /// Further sockets of each worker on each listening address, over which the kernel spreads clients
+    /// while a worker is behind. Fewer where all workers' would be more than [`lanes_max`]; none where
+    /// one cannot be bound.
+    pub lanes: usize,
+    /// Socket buffers of each of them.
+    pub lane: BufferSizes,
     /// Socket buffers of each relay port.
     pub relay: BufferSizes,
     /// Datagrams that one system call moves, 1 to 64.
@@ -152,7 +169,8 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// 4 MiB for a listener, which all clients share; 2 MiB for a relay port, which takes what comes
+    /// 4 MiB for a listener, which all clients share; 128 lanes of 1 MiB, so that a batch takes
+    /// all that a few clients have sent, and 170,000 small datagrams wait at most; 2 MiB for a relay port, which takes what comes
     /// while its worker is busy elsewhere: some 900 frames of a page each, as drivers account for
     /// them. (One flow of such frames to a client went up to 101,000 a second without loss with
     /// 512 KiB, and to 916,000 with 2 MiB.) Floods on many ports end at the kernel's `udp_mem`.
@@ -161,6 +179,8 @@ impl Default for Tuning {
         let sizes = |bytes| BufferSizes { receive: bytes, send: bytes };
         Self {
             listener: sizes(4 << 20),
+            lanes: 128,
+            lane: sizes(1 << 20),
             relay: sizes(2 << 20),
             batch_len: crate::batch::BATCH_MAX,
             datagram_max: crate::batch::DATAGRAM_MAX,

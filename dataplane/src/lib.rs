@@ -36,7 +36,7 @@ mod table;
 mod worker;
 
 pub use config::{
-    Config, OpenPortError, SessionLimits, SessionTimers, Sessions, StartError, Tuning,
+    Config, OpenPortError, SessionLimits, SessionTimers, Sessions, StartError, Tuning, lanes_max,
 };
 pub use link::socket::{BufferSizes, monotonic};
 pub use plane::{Dataplane, WorkerInfo};

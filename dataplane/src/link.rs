@@ -52,6 +52,9 @@ pub trait Link {
         None
     }
 
+    /// A round begins, at this time of the clock that routes expire by.
+    fn begin_round(&mut self, _now: Duration) {}
+
     /// Sleeps until something is ready, the link is woken, or `timeout` is over. With a zero
     /// timeout it only learns what became ready.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
@@ -107,6 +110,10 @@ pub struct Oddities {
     pub messages_sent: u64,
     /// Messages of several datagrams that the kernel refused; they were sent one by one.
     pub segmentation_refused: u64,
+    /// Times that it was behind, and had the kernel spread clients over lanes.
+    pub spreads: u64,
+    /// Clients come to this link by lanes now.
+    pub is_spread: bool,
 }
 
 /// What the kernel is asked to do for many datagrams at once.

@@ -1,6 +1,7 @@
 //! The data plane as the control thread holds it.
 
 mod frames;
+mod lanes;
 mod lend;
 mod moving;
 mod start;
@@ -56,6 +57,9 @@ pub struct WorkerInfo {
     pub listener_buffers: BufferSizes,
     /// Whether it polls its devices before it sleeps; session threads never do.
     pub busy_polling: BusyPolling,
+    /// Lanes that it has on each listening address; 0 for a session thread, and where the kernel, or
+    /// the limit of descriptors, does not allow them.
+    pub lanes: usize,
 }
 
 /// Where session threads listen, as bound, each list in the order of configuration.

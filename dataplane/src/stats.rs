@@ -67,6 +67,9 @@ pub struct Counters {
     pub(crate) icmp_dropped: Counter,
     pub(crate) receive_errors: Counter,
     pub(crate) overflowed: CachePadded<Counter>,
+    pub(crate) spreads: Counter,
+    /// 1 while clients come by lanes.
+    pub(crate) spread: Counter,
     pub(crate) frames: FrameCounters,
 }
 
@@ -92,6 +95,8 @@ impl Counters {
         self.segmentation_refused.set(oddities.segmentation_refused);
         self.receive_errors.set(oddities.receive_errors);
         self.overflowed.set(oddities.overflowed);
+        self.spreads.set(oddities.spreads);
+        self.spread.set(oddities.is_spread.into());
     }
 
     pub(crate) fn snapshot(&self) -> WorkerSnapshot {
@@ -125,6 +130,8 @@ impl Counters {
             icmp_withheld: self.icmp_withheld.value() + self.icmp_dropped.value(),
             receive_errors: self.receive_errors.value(),
             overflowed: self.overflowed.value(),
+            spreads: self.spreads.value(),
+            is_spread: self.spread.value() != 0,
             frames: self.frames.snapshot(),
             to_control: RingFill::default(),
             to_worker: RingFill::default(),
@@ -236,6 +243,10 @@ pub struct WorkerSnapshot {
     pub receive_errors: u64,
     /// Datagrams that the kernel dropped because a socket's receive buffer was full.
     pub overflowed: u64,
+    /// Times that this worker was behind, and had the kernel spread all clients over lanes.
+    pub spreads: u64,
+    /// Its clients come by lanes now.
+    pub is_spread: bool,
     /// What came by AF_XDP.
     pub frames: FrameSnapshot,
     /// The ring to the control thread, as that found it.

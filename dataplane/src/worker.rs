@@ -143,6 +143,7 @@ impl<L: Link> Worker<L> {
 
     /// One round over everything that is there to be done.
     pub(crate) fn round(&mut self, now: Duration) {
+        self.link.begin_round(now);
         // The letters that are there now; what they rely on was commanded before.
         let waiting = self.mail.letters.waiting();
         self.carry_out();

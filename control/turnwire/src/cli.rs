@@ -179,6 +179,10 @@ pub struct ServeArgs {
     /// latency for more CPU time; some kernels ask for CAP_NET_ADMIN [default: 0]
     #[arg(long, value_name = "MICROSECONDS")]
     pub busy_poll: Option<String>,
+    /// Sockets that a worker keeps on each listening address beside its listener, to spread clients over
+    /// while it is behind; 0 for none [default: 128]
+    #[arg(long, value_name = "N")]
+    pub lanes: Option<String>,
     /// Allocations at once [default: 65536]
     #[arg(long, value_name = "N")]
     pub max_allocations: Option<String>,
@@ -221,7 +225,7 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 47] = [
+        let given: [(&str, Vec<String>); 48] = [
             ("listen", self.listen.clone()),
             ("no-tcp", one(&self.no_tcp)),
             ("cert", one(&self.cert)),
@@ -257,6 +261,7 @@ impl ServeArgs {
             ("af-xdp", one(&self.af_xdp)),
             ("cores", self.cores.clone()),
             ("busy-poll", one(&self.busy_poll)),
+            ("lanes", one(&self.lanes)),
             ("max-allocations", one(&self.max_allocations)),
             ("max-channels", one(&self.max_channels)),
             ("user-quota", one(&self.user_quota)),

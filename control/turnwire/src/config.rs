@@ -30,6 +30,8 @@ pub mod transports;
 const LIFETIMES_SECS: RangeInclusive<usize> = 30..=3600;
 /// More than 10 ms would be a busy core and nothing gained.
 const BUSY_POLL_MICROS: RangeInclusive<usize> = 0..=10_000;
+/// More than there can be in all: see `dataplane::lanes_max`.
+const LANES: RangeInclusive<usize> = 0..=1024;
 const LIFETIME_DEFAULT_SECS: u64 = 600;
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
@@ -119,6 +121,9 @@ pub struct Config {
     pub cores: Vec<Given<usize>>,
     /// How long a worker polls its devices before it sleeps; zero for not at all.
     pub busy_poll: Duration,
+    /// Sockets of each worker on each listening address beside its listener; `None` for the usual
+    /// number.
+    pub lanes: Option<usize>,
     /// Allocations at once, in all.
     pub max_allocations: Given<usize>,
     /// Channels at once, in all.
@@ -217,6 +222,7 @@ impl Reader<'_> {
                 self.one("busy-poll", |text| parse::number(text, &BUSY_POLL_MICROS))
                     .map_or(0, |given| given.value as u64),
             ),
+            lanes: self.one("lanes", |text| parse::number(text, &LANES)).map(|given| given.value),
             max_allocations: self
                 .one("max-allocations", allocations)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-allocations")),

@@ -10,7 +10,7 @@ const BESIDE: u64 = 256;
 pub fn raise(max_allocations: usize) -> (usize, Option<String>) {
     match sys::raise_descriptor_limit() {
         Ok(limit) => {
-            let ports = usize::try_from(limit.saturating_sub(BESIDE)).unwrap_or(usize::MAX);
+            let ports = usize::try_from(ports(limit)).unwrap_or(usize::MAX);
             (ports, warning(limit, max_allocations))
         }
         Err(error) => {
@@ -19,14 +19,24 @@ pub fn raise(max_allocations: usize) -> (usize, Option<String>) {
     }
 }
 
+/// Of so many descriptors, those for relay ports.
+fn ports(limit: u64) -> u64 {
+    limit.saturating_sub(BESIDE).saturating_sub(lanes(limit))
+}
+
+/// Of so many descriptors, those that lanes take at most.
+fn lanes(limit: u64) -> u64 {
+    dataplane::lanes_max(usize::try_from(limit).unwrap_or(usize::MAX)) as u64
+}
+
 fn warning(limit: u64, max_allocations: usize) -> Option<String> {
-    let can = limit.saturating_sub(BESIDE);
+    let can = ports(limit);
     let wanted = u64::try_from(max_allocations).unwrap_or(u64::MAX);
     (can < wanted).then(|| {
         format!(
             "the hard limit of {limit} open files serves {can} allocations, not the {wanted} of \
              max-allocations: raise it (ulimit -Hn, LimitNOFILE=) to {} or more",
-            wanted.saturating_add(BESIDE)
+            wanted.saturating_add(BESIDE).saturating_add(lanes(u64::MAX))
         )
     })
 }
@@ -39,7 +49,7 @@ mod tests {
     fn too_few_descriptors_are_told_with_the_number_that_works() {
         assert_eq!(warning(1_048_576, 65_536), None);
         let warning = warning(1024, 65_536).expect("a warning");
-        assert!(warning.contains("serves 768 allocations"), "{warning}");
-        assert!(warning.contains("to 65792 or more"), "{warning}");
+        assert!(warning.contains("serves 640 allocations"), "{warning}");
+        assert!(warning.contains("to 66816 or more"), "{warning}");
     }
 }

@@ -49,7 +49,9 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let sleep = Sleep::new().context("the control thread cannot sleep")?;
     let waker = sleep.waker();
     let guest = guest(&mut plan)?;
-    let tuning = Tuning { busy_poll: plan.config.busy_poll, ..Tuning::default() };
+    let usual = Tuning::default();
+    let lanes = plan.config.lanes.unwrap_or(usual.lanes);
+    let tuning = Tuning { busy_poll: plan.config.busy_poll, lanes, ..usual };
     let plane =
         Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, Arc::clone(&waker))?;
     let listen = Listening::of(&plane);
@@ -176,7 +178,9 @@ fn tell_workers(plane: &Dataplane) {
     let cores: Vec<usize> = workers.iter().filter_map(|worker| worker.core).collect();
     let buffers = workers.iter().map(|worker| worker.listener_buffers.receive).min();
     let receive_buffer_bytes = buffers.unwrap_or(0);
-    tracing::info!(count = workers.len(), cores = ranges(&cores), receive_buffer_bytes, "workers");
+    let lanes = workers.first().map_or(0, |worker| worker.lanes);
+    let cores = ranges(&cores);
+    tracing::info!(count = workers.len(), cores, receive_buffer_bytes, lanes, "workers");
     for core in workers.iter().filter(|worker| !worker.pinned).filter_map(|worker| worker.core) {
         tracing::warn!(core, "a worker could not be pinned to its core");
     }

@@ -97,6 +97,7 @@ pub const KEYS: &[Key] = &[
     key("af-xdp", Shape::Text, "\"auto\""),
     key("cores", Shape::Commas, "\"0,2-3\""),
     key("busy-poll", Shape::Number, "50"),
+    key("lanes", Shape::Number, "128"),
     key("max-allocations", Shape::Number, "65536"),
     key("max-channels", Shape::Number, "65536"),
     key("user-quota", Shape::Number, "16"),

@@ -60,6 +60,7 @@ Columns:
   WAIT%     the thread could run, but something else had its core
   ctl/s     datagrams handed to the control thread
   GRO, GSO  datagrams in one message of the kernel, in and out
+  w0+       clients come to this worker by lanes: it, or another, was behind
   BATCH%    batches received, by their size
   >ctl, >w  the rings to the control thread and to the worker in percent, now and at most
   lost/s    datagrams lost in full receive buffers
@@ -80,7 +81,8 @@ JSON, one object a line:
   workers [{worker, thread, tier, core, cpu, waiting, to_peer, to_client, in_per_sec, out_per_sec,
     to_control_per_sec, refused_per_sec, refused [{reason, per_sec}], wakeups_per_sec,
     batches_per_sec, batch_mean, batches [{size, share}], gathered_in, gathered_out,
-    ring_to_control, ring_to_worker, socket_overflows_per_sec, relay_ports, frames}],
+    ring_to_control, ring_to_worker, socket_overflows_per_sec, spread, relay_ports,
+    frames}],
   cores [{core, to_peer_per_sec, to_client_per_sec, refused_per_sec}],
   threads [{thread, cpu, waiting}]
   where to_peer and to_client are {packets_per_sec, bytes_per_sec}, ring_* are {waiting_bytes,

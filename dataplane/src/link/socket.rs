@@ -19,25 +19,32 @@ mod bind;
 mod busy;
 mod cmsg;
 mod errors;
+mod lanes;
 mod name;
 mod plan;
 mod share;
+mod source;
+mod spread;
 mod sys;
 mod ttl;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use busy::{BusyPolling, busy_poll};
-pub use share::separate_dtls;
-pub use sys::monotonic;
+pub use spread::{SPREAD, Spreading};
+pub use sys::{descriptors_max, monotonic};
 
 use super::{Link, Oddities, Offload, Unreachable};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SEGMENTS_MAX, SocketId, SocketKind};
 use bind::Defaults;
 use errors::Errors;
+use lanes::{Admission, Lanes};
 use mio::{Events, Poll, Token};
-use plan::{Plan, Segments};
+use plan::Plan;
+use source::Source;
+use spread::BEHIND;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use sys::{Receiver, Sender};
 use ttl::Ttl;
@@ -52,77 +59,6 @@ const EVENTS_MAX: usize = 1024;
 /// Times that a call is repeated because an error of another datagram got in its way.
 const RETRIES_MAX: usize = 4;
 
-struct Source {
-    bound: Bound,
-    /// In the ready queue.
-    queued: bool,
-    /// Its error queue is to be looked at before its datagrams.
-    erred: bool,
-    /// Another link receives from it still.
-    deaf: bool,
-    /// It sends with DF set.
-    whole: bool,
-    /// The kernel's count of drops when it was last seen.
-    overflowed: u32,
-    segments: Segments,
-    ttl: Ttl,
-}
-
-impl Source {
-    fn new(bound: Bound, offload: Offload) -> Self {
-        if offload.receive {
-            bound.set_merged();
-        }
-        Self::deaf(bound, offload).heard()
-    }
-
-    /// One that another link receives from: how it receives is left as it is, and what it sends by
-    /// itself.
-    fn deaf(bound: Bound, offload: Offload) -> Self {
-        let segments = Segments::new(offload.send);
-        let (queued, erred, deaf, whole) = (false, false, true, false);
-        Self { bound, queued, erred, deaf, whole, overflowed: 0, segments, ttl: Ttl::default() }
-    }
-
-    fn heard(mut self) -> Self {
-        self.deaf = false;
-        self.ttl = Ttl::settable();
-        self
-    }
-
-    /// Another worker's, to send by.
-    fn lent(bound: Bound, offload: Offload) -> Self {
-        let mut source = Self::deaf(bound, offload);
-        source.deaf = false;
-        source
-    }
-
-    /// On its way to whoever has it next.
-    fn given_back(mut self) -> Bound {
-        self.bound.set_overflowed(self.overflowed);
-        self.bound
-    }
-
-    /// Before a datagram of this TTL is sent.
-    fn prefer_ttl(&mut self, wanted: u8) {
-        if let Some(ttl) = self.ttl.adopt(wanted)
-            && self.bound.set_ttl(Some(ttl)).is_err()
-        {
-            self.ttl.give_up();
-        }
-    }
-
-    /// Sends with DF set from now on, or without. A lent socket is another worker's as well, which may
-    /// have switched it: set is set anew each time, and what was left set shows by the first datagram
-    /// that is too long for it.
-    fn set_dont_fragment(&mut self, set: bool) {
-        if set || self.whole {
-            self.bound.set_dont_fragment(set);
-            self.whole = set;
-        }
-    }
-}
-
 /// One worker's sockets.
 pub struct SocketLink {
     poll: Poll,
@@ -131,6 +67,10 @@ pub struct SocketLink {
     ports: Vec<Option<Source>>,
     loans: Vec<Option<Source>>,
     ready: VecDeque<SocketId>,
+    lanes: Lanes,
+    spreading: Option<Arc<Spreading>>,
+    /// A listener gives more than this worker takes.
+    behind: bool,
     receiver: Receiver,
     sender: Sender,
     plan: Plan,
@@ -149,8 +89,25 @@ impl SocketLink {
 
     /// [`new`](Self::new), and the kernel is asked for this much help.
     pub fn with_offload(poll: Poll, listeners: Vec<Bound>, offload: Offload) -> Self {
+        Self::with_lanes(poll, (listeners, Vec::new()), offload, None)
+    }
+
+    /// [`with_offload`](Self::with_offload), and behind the listeners come lanes, registered with the
+    /// indices that follow theirs: as many rows of the listeners' addresses as `spreading` says, over
+    /// which the kernel spreads clients while the worker is behind.
+    pub fn with_lanes(
+        poll: Poll,
+        (mut listeners, lanes): (Vec<Bound>, Vec<Bound>),
+        offload: Offload,
+        spreading: Option<Arc<Spreading>>,
+    ) -> Self {
         let most = if offload.receive { BATCH_MAX * SEGMENTS_MAX } else { BATCH_MAX };
+        let first_lane = listeners.len();
+        listeners.extend(lanes);
         let mut link = Self {
+            lanes: Lanes::new(listeners.len(), first_lane),
+            spreading,
+            behind: false,
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
@@ -165,7 +122,8 @@ impl SocketLink {
             errors: Errors::new(),
             oddities: Oddities::default(),
         };
-        (0..link.listeners.len()).for_each(|index| link.queue(SocketId::listener(index)));
+        // what came to a lane before is told of by the poller
+        (0..first_lane).for_each(|index| link.queue(SocketId::listener(index)));
         link
     }
 
@@ -176,6 +134,36 @@ impl SocketLink {
         {
             source.queued = true;
             self.ready.push_back(id);
+            self.lanes.queued(id);
+        }
+    }
+
+    /// The socket whose turn it is to be read.
+    fn next(&mut self) -> Option<SocketId> {
+        while let Some(id) = self.ready.pop_front() {
+            match self.lanes.admit(id) {
+                Admission::Read => return Some(id),
+                Admission::Held => {}
+                Admission::HeldFirst => {
+                    if !self.lanes.is_spread() {
+                        // an edge may be on its way, and has to be known before the lanes are read
+                        (0..self.lanes.listeners())
+                            .for_each(|at| self.queue(SocketId::listener(at)));
+                    }
+                    self.release();
+                }
+            }
+        }
+        None
+    }
+
+    /// Lets those be read that were held back, once it is time.
+    fn release(&mut self) {
+        if self.lanes.settle() {
+            while let Some(id) = self.lanes.released() {
+                self.ready.push_back(id);
+                self.lanes.queued(id);
+            }
         }
     }
 
@@ -222,7 +210,11 @@ impl SocketLink {
         }
         // full, or given up on: the edge is used up, so the turn has to come again by itself
         if batch.is_full() || received.count.is_none() {
+            source.undrained += received.count.unwrap_or(0);
+            self.behind |= source.undrained >= BEHIND && self.lanes.is_listener(id);
             self.queue(id);
+        } else {
+            source.undrained = 0;
         }
     }
 
@@ -345,12 +337,20 @@ impl Link for SocketLink {
         self.loans.get_mut(number as usize)?.take().map(|source| source.bound)
     }
 
+    fn begin_round(&mut self, now: Duration) {
+        let behind = std::mem::take(&mut self.behind);
+        if let Some(spreading) = &self.spreading {
+            let listeners = self.listeners.iter().map(|source| &source.bound);
+            self.oddities.spreads += u64::from(spreading.look(behind, now, listeners));
+        }
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let Self { events, listeners, ports, loans, ready, .. } = self;
+        let Self { events, listeners, ports, loans, ready, lanes, .. } = self;
         for event in events.iter().filter(|event| event.token() != WAKE) {
             let id = SocketId::from(event.token());
             let Some(source) = find((listeners, ports, loans), id) else { continue };
@@ -358,6 +358,7 @@ impl Link for SocketLink {
             if !source.queued && !source.deaf {
                 source.queued = true;
                 ready.push_back(id);
+                lanes.queued(id);
             }
         }
         Ok(())
@@ -368,8 +369,11 @@ impl Link for SocketLink {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Option<SocketId> {
-        let id = self.ready.pop_front()?;
+        let id = self.next()?;
+        let before = batch.messages();
         self.receive_from(id, batch);
+        self.lanes.turned(id, batch.messages() > before);
+        self.release();
         Some(id)
     }
 
@@ -388,7 +392,7 @@ impl Link for SocketLink {
     }
 
     fn oddities(&self) -> Oddities {
-        self.oddities
+        Oddities { is_spread: self.lanes.is_spread(), ..self.oddities }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Starting: all listeners are bound before the first worker runs, so that a client never changes
 //! its worker because another one joins the group.
 
+use super::lanes::{bind_lanes, steer};
 use super::{Dataplane, Handle, WorkerInfo};
 use crate::batch::{Batch, DATAGRAM_MAX, SocketId};
 use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
-    Bound, BufferSizes, BusyPolling, SocketLink, WAKE, bind_listener, busy_poll, monotonic,
-    register,
+    Bound, BufferSizes, BusyPolling, SocketLink, Spreading, WAKE, bind_listener, busy_poll,
+    monotonic, register,
 };
 use crate::mailbox::{Bell, WorkerEnd, mailbox};
 use crate::session::SessionCounters;
@@ -46,8 +47,10 @@ pub(super) fn start(
         return Err(StartError::TooManyWorkers(cores.len()));
     }
     let dtls = &config.sessions.dtls_listen;
-    let (listen, listeners) = bind_all(&config.listen, dtls, cores.len(), tuning.listener)?;
+    let (listen, listeners) = bind_all(&config.listen, dtls, cores.len(), &tuning)?;
+    let mut lanes = bind_lanes(&listen, cores.len(), &tuning);
     let (session_listen, doors) = session::bind_all(&config, cores.len(), tuning.listener)?;
+    let spreading = steer(&config, &listen, &listeners, &mut lanes)?;
     let routes = RouteWriter::new(config.routes_max)?;
     let permits = PermitWriter::new(config.permits_max)?;
     let control = Arc::new(Bell::new(waker));
@@ -69,9 +72,11 @@ pub(super) fn start(
         turn: 0,
     };
     let ring_size = RING_UNIT * config.ring_len.max(RING_LEN_MIN);
-    for (index, (&core, listeners)) in cores.iter().zip(listeners).enumerate() {
+    let sockets = listeners.into_iter().zip(lanes);
+    for (index, (&core, (listeners, lanes))) in cores.iter().zip(sockets).enumerate() {
+        let sockets = Sockets { listeners, lanes, spreading: spreading.clone() };
         // on an error the workers that run already end with `plane`
-        let handle = start_worker(&plane, index, core, listeners, ring_size)
+        let handle = start_worker(&plane, index, core, sockets, ring_size)
             .map_err(|source| StartError::Worker { worker: index, source })?;
         plane.workers.push(handle);
     }
@@ -91,28 +96,30 @@ fn bind_all(
     addresses: &[SocketAddr],
     dtls: &[SocketAddr],
     workers: usize,
-    sizes: BufferSizes,
+    tuning: &Tuning,
 ) -> Result<(Vec<SocketAddr>, Vec<Vec<Bound>>), StartError> {
     if addresses.is_empty() {
         return Err(StartError::NoListener);
     }
     let fail = |address| move |source| StartError::Listen { address, source };
-    let shared =
-        workers > 1 || addresses.iter().any(|at| is_covered(at, addresses) || dtls.contains(at));
+    let shared = workers > 1
+        || tuning.lanes > 0
+        || addresses.iter().any(|at| is_covered(at, addresses) || dtls.contains(at));
     for (index, &address) in addresses.iter().enumerate().filter(|(_, at)| at.port() != 0) {
         if addresses[..index].contains(&address) {
             let twice = io::Error::new(io::ErrorKind::AddrInUse, "the address is given twice");
             return Err(fail(address)(twice));
         }
         // SO_REUSEPORT would silently share the port with another process of the same user
-        bind_listener(address, false, sizes).map_err(fail(address))?;
+        bind_listener(address, false, tuning.listener).map_err(fail(address))?;
     }
     let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::with_capacity(addresses.len());
     for &address in addresses {
         let mut resolved = address;
         for listeners in &mut listeners {
-            let listener = bind_listener(resolved, shared, sizes).map_err(fail(address))?;
+            let listener = bind_listener(resolved, shared, tuning.listener);
+            let listener = listener.map_err(fail(address))?;
             resolved.set_port(listener.local().port());
             listeners.push(listener);
         }
@@ -125,28 +132,35 @@ fn start_worker(
     plane: &Dataplane,
     index: usize,
     core: Option<usize>,
-    listeners: Vec<Bound>,
+    sockets: Sockets,
     ring_size: usize,
 ) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let registry = poll.registry().try_clone()?;
     let bell = Arc::new(Bell::new(Arc::new(Waker::new(&registry, WAKE)?)));
-    for (at, listener) in listeners.iter().enumerate() {
+    for (at, listener) in sockets.listeners.iter().chain(&sockets.lanes).enumerate() {
         register(&registry, listener, SocketId::listener(at))?;
     }
-    let listener_buffers = listeners.iter().map(Bound::granted).fold(
+    let listener_buffers = sockets.listeners.iter().map(Bound::granted).fold(
         BufferSizes { receive: usize::MAX, send: usize::MAX },
         |least, granted| BufferSizes {
             receive: least.receive.min(granted.receive),
             send: least.send.min(granted.send),
         },
     );
-    let busy_polling = busy_poll(&poll, &listeners, plane.tuning.busy_poll);
+    let busy_polling = busy_poll(&poll, &sockets.listeners, plane.tuning.busy_poll);
+    if busy_polling.is_on() {
+        for lane in &sockets.lanes {
+            // granted to the listeners; a lane without it is only told of later
+            let _ = lane.set_busy_poll(plane.tuning.busy_poll);
+        }
+    }
+    let lanes = sockets.spreading.as_ref().map_or(0, |spreading| spreading.lanes());
     let (mail, worker_mail) = mailbox(ring_size, bell, Arc::clone(&plane.control));
     let counters = Arc::new(Counters::default());
     let parts = Parts {
         poll,
-        listeners,
+        sockets,
         mail: worker_mail,
         shared: Shared {
             routes: Arc::clone(plane.routes.table()),
@@ -157,7 +171,7 @@ fn start_worker(
         stop: Arc::clone(&plane.stop),
     };
     let (thread, pinned) = spawn(format!("turnwire-w{index}"), core, move || parts.work())?;
-    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling };
+    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling, lanes };
     Ok(Handle { mail, registry, counters, session: None, thread: Some(thread), read: 0, info })
 }
 
@@ -189,7 +203,7 @@ fn start_session(
     let (thread, pinned) = spawn(format!("turnwire-s{index}"), core, move || parts.work())?;
     let listener_buffers = BufferSizes { receive: 0, send: 0 };
     let busy_polling = BusyPolling::Off;
-    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling };
+    let info = WorkerInfo { core, pinned, listener_buffers, busy_polling, lanes: 0 };
     Ok(Handle {
         mail,
         registry,
@@ -201,10 +215,17 @@ fn start_session(
     })
 }
 
+/// What a worker's clients come by.
+struct Sockets {
+    listeners: Vec<Bound>,
+    lanes: Vec<Bound>,
+    spreading: Option<Arc<Spreading>>,
+}
+
 /// What a worker is made of, on its way into its thread.
 struct Parts {
     poll: Poll,
-    listeners: Vec<Bound>,
+    sockets: Sockets,
     mail: WorkerEnd<Bound>,
     shared: Shared,
     counters: Arc<Counters>,
@@ -217,9 +238,10 @@ impl Parts {
         let Tuning { batch_len, datagram_max, mut offload, .. } = self.tuning;
         // merged, they would be longer than their rooms
         offload.receive &= datagram_max >= DATAGRAM_MAX;
+        let Sockets { listeners, lanes, spreading } = self.sockets;
         let locals: Vec<_> =
-            self.listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
-        let link = SocketLink::with_offload(self.poll, self.listeners, offload);
+            listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
+        let link = SocketLink::with_lanes(self.poll, (listeners, lanes), offload, spreading);
         let batch = Batch::new(batch_len, datagram_max);
         Worker::new(link, self.mail, locals, self.shared, self.counters, batch)
             .run(&self.stop, monotonic)

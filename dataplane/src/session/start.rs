@@ -12,7 +12,7 @@ use super::{DOOR, LINK, Session, SessionCounters};
 use crate::batch::{Batch, SocketId};
 use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
-    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register, separate_dtls,
+    Bound, BufferSizes, SocketLink, WAKE, bind_listener, monotonic, register,
 };
 use crate::mailbox::WorkerEnd;
 use crate::plane::SessionAddresses;
@@ -132,7 +132,7 @@ fn bind_dtls(
     listeners: &mut [Listeners],
 ) -> Result<SocketAddr, StartError> {
     let fail = |source| StartError::Listen { address, source };
-    let (workers, shared) = (listeners.len(), listeners.len() > 1 || beside_udp);
+    let shared = listeners.len() > 1 || beside_udp;
     if address.port() != 0 && shared && !beside_udp {
         bind_listener(address, false, sizes).map_err(fail)?;
     }
@@ -141,10 +141,6 @@ fn bind_dtls(
         let listener = bind_listener(resolved, shared, sizes).map_err(fail)?;
         resolved.set_port(listener.local().port());
         listeners.dtls.push(listener);
-    }
-    if beside_udp && let Some(socket) = listeners.first().and_then(|first| first.dtls.last()) {
-        // the workers' sockets were bound before
-        separate_dtls(socket, workers as u32).map_err(fail)?;
     }
     Ok(resolved)
 }

@@ -117,6 +117,7 @@ const BAD: &[(&str, &str)] = &[
     ("xdp = \"a/b\"", "1: xdp: \"a/b\" is not an interface's name, such as eth0"),
     ("xdp = \"eth0,eth0\"", "1: xdp: eth0 is given twice"),
     ("busy-poll = 10001", "1: busy-poll: \"10001\" is not a whole number from 0 to 10000"),
+    ("lanes = 1025", "1: lanes: \"1025\" is not a whole number from 0 to 1024"),
     ("xdp-mode = \"fast\"", "1: xdp-mode: \"fast\" is none of auto, native, generic and off"),
     ("xdp-forward = \"me\"", "1: xdp-forward: \"me\" is neither kernel nor workers"),
     ("af-xdp = \"on\"", "1: af-xdp: \"on\" is none of auto, copy, zero-copy and off"),
@@ -297,6 +298,7 @@ alternate-domain = "turn2.example.org"
 redirect = false
 software = "a relay"
 busy-poll = 50
+lanes = 16
 max-connections = 1000
 handshake-timeout = 5
 idle-timeout = 50
@@ -316,7 +318,7 @@ log-format = "json"
     assert_eq!(config.allocation_lifetime.as_secs(), 120);
     assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
     assert!(config.admin.is_none());
-    assert_eq!(config.busy_poll.as_micros(), 50);
+    assert_eq!((config.busy_poll.as_micros(), config.lanes), (50, Some(16)));
     assert_eq!(config.log_format, LogFormat::Json);
     let third_party = config.credentials.third_party().expect("a third party");
     assert_eq!(third_party.server_name(), "turn.example.org");

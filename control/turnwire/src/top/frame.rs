@@ -22,7 +22,7 @@
 //!                "refused_per_sec", "refused": [{"reason", "per_sec"}], "wakeups_per_sec",
 //!                "batches_per_sec", "batch_mean", "batches": [{"size", "share"}],
 //!                "gathered_in", "gathered_out", "ring_to_control": RING, "ring_to_worker": RING,
-//!                "socket_overflows_per_sec", "relay_ports", "frames": FRAMES}],
+//!                "socket_overflows_per_sec", "spread", "relay_ports", "frames": FRAMES}],
 //!   "cores":    [{"core", "to_peer_per_sec", "to_client_per_sec", "refused_per_sec"}],   of tier xdp
 //!   "threads":  [{"thread", "cpu", "waiting"}]
 //! }

@@ -177,9 +177,10 @@ fn workers(workers: &[Worker], lines: &mut Vec<String>) {
             .to_owned(),
     );
     for worker in workers {
+        let spread = if worker.spread { "+" } else { "" };
         lines.push(format!(
             "{:<6}{:>5}{:>5}{:>6}{:>10}{:>10}{:>8}{:>9}{:>8}{:>6}{:>6}",
-            name(worker),
+            format!("{}{spread}", name(worker)),
             worker.core.as_deref().unwrap_or("-"),
             Percent(worker.cpu),
             Percent(worker.waiting),

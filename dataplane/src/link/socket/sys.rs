@@ -80,8 +80,8 @@ pub(super) struct Message<'r> {
 /// `recvmmsg` into a batch's rooms: header `i` serves room `i`.
 pub(super) struct Receiver {
     arrays: Arrays,
-    /// What the headers point at: memory, distance and size of its rooms.
-    armed: Option<(*mut u8, usize, usize)>,
+    /// What the headers point at: memory and its bytes, distance and size of its rooms.
+    armed: Option<(*mut u8, usize, usize, usize)>,
     /// The headers that the last call used up.
     used: Range<usize>,
 }
@@ -102,7 +102,8 @@ impl Receiver {
         let end = first + count;
         assert!(end <= BATCH_MAX && HEADROOM + room <= stride && end * stride <= memory.len());
         let base = memory.as_mut_ptr();
-        let stale = if self.armed == Some((base, stride, room)) {
+        let whole = (base, memory.len(), stride, room);
+        let stale = if self.armed == Some(whole) {
             self.used.clone()
         } else {
             0..BATCH_MAX.min(memory.len() / stride)
@@ -114,7 +115,7 @@ impl Receiver {
             self.arrays.vectors[index] = libc::iovec { iov_base: payload.cast(), iov_len: room };
             self.arrays.point(index, index..index + 1, NAME_MAX, CONTROL_MAX);
         }
-        self.armed = Some((base, stride, room));
+        self.armed = Some(whole);
         self.used = 0..0;
         // SAFETY: each of the headers from `first` to `end` points at its own name, vector and
         // control buffer, which live as long as `self`, with their true sizes; each vector points
@@ -341,6 +342,14 @@ pub(super) fn poll_busily(epoll: RawFd, micros: u32) -> io::Result<()> {
     // SAFETY: the kernel reads one such structure, which is ours, or knows no such request.
     let done = unsafe { libc::ioctl(epoll, EPIOCSPARAMS as _, &raw const params) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many descriptors this process may have open at once: RLIMIT_NOFILE, as it is now.
+pub fn descriptors_max() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit of ours; RLIMIT_NOFILE always exists, so the call cannot fail.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 /// CLOCK_MONOTONIC: the time that routes expire by.

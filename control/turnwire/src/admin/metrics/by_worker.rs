@@ -114,6 +114,16 @@ fn refusals(page: &mut Page, workers: &[Numbered<'_>]) {
     for (number, worker) in workers {
         family.sample(&[("worker", number)], worker.overflowed);
     }
+    let help = "Times that each worker was behind, and had clients spread over lanes.";
+    let mut family = page.counter("turnwire_worker_spreads_total", help);
+    for (number, worker) in workers {
+        family.sample(&[("worker", number)], worker.spreads);
+    }
+    let help = "Whether clients come to each worker by its lanes now.";
+    let mut family = page.gauge("turnwire_worker_spread", help);
+    for (number, worker) in workers {
+        family.sample(&[("worker", number)], u64::from(worker.is_spread));
+    }
 }
 
 fn rounds(page: &mut Page, workers: &[Numbered<'_>]) {

@@ -98,6 +98,8 @@ pub struct Worker {
     pub ring_to_worker: Ring,
     /// Datagrams lost in full receive buffers.
     pub socket_overflows_per_sec: f64,
+    /// Its clients come by lanes.
+    pub spread: bool,
     /// Relay ports.
     pub relay_ports: f64,
     /// AF_XDP, where it is on.
@@ -162,6 +164,7 @@ fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str,
         ring_to_control: ring(interval, worker, "to_control"),
         ring_to_worker: ring(interval, worker, "to_worker"),
         socket_overflows_per_sec: rate("turnwire_worker_socket_overflows_total"),
+        spread: interval.gauge("turnwire_worker_spread", &[("worker", worker)]) > 0.0,
         relay_ports: interval.gauge("turnwire_worker_relay_ports", &[("worker", worker)]),
         frames: frames(interval, worker),
     }

@@ -1,0 +1,81 @@
+//! One socket of a link, and what the link knows of it.
+
+use super::Bound;
+use super::plan::Segments;
+use super::ttl::Ttl;
+use crate::link::Offload;
+
+/// A listener, a lane or a relay port.
+pub(super) struct Source {
+    pub(super) bound: Bound,
+    /// In the ready queue.
+    pub(super) queued: bool,
+    /// Its error queue is to be looked at before its datagrams.
+    pub(super) erred: bool,
+    /// Another link receives from it still.
+    pub(super) deaf: bool,
+    /// It sends with DF set.
+    pub(super) whole: bool,
+    /// The kernel's count of drops when it was last seen.
+    pub(super) overflowed: u32,
+    /// Datagrams that it gave since it was last found empty.
+    pub(super) undrained: usize,
+    pub(super) segments: Segments,
+    pub(super) ttl: Ttl,
+}
+
+impl Source {
+    pub(super) fn new(bound: Bound, offload: Offload) -> Self {
+        if offload.receive {
+            bound.set_merged();
+        }
+        Self::deaf(bound, offload).heard()
+    }
+
+    /// One that another link receives from: how it receives is left as it is, and what it sends by
+    /// itself.
+    pub(super) fn deaf(bound: Bound, offload: Offload) -> Self {
+        let segments = Segments::new(offload.send);
+        let (queued, erred, deaf, whole) = (false, false, true, false);
+        let (overflowed, undrained, ttl) = (0, 0, Ttl::default());
+        Self { bound, queued, erred, deaf, whole, overflowed, undrained, segments, ttl }
+    }
+
+    pub(super) fn heard(mut self) -> Self {
+        self.deaf = false;
+        self.ttl = Ttl::settable();
+        self
+    }
+
+    /// Another worker's, to send by.
+    pub(super) fn lent(bound: Bound, offload: Offload) -> Self {
+        let mut source = Self::deaf(bound, offload);
+        source.deaf = false;
+        source
+    }
+
+    /// On its way to whoever has it next.
+    pub(super) fn given_back(mut self) -> Bound {
+        self.bound.set_overflowed(self.overflowed);
+        self.bound
+    }
+
+    /// Before a datagram of this TTL is sent.
+    pub(super) fn prefer_ttl(&mut self, wanted: u8) {
+        if let Some(ttl) = self.ttl.adopt(wanted)
+            && self.bound.set_ttl(Some(ttl)).is_err()
+        {
+            self.ttl.give_up();
+        }
+    }
+
+    /// Sends with DF set from now on, or without. A lent socket is another worker's as well, which may
+    /// have switched it: set is set anew each time, and what was left set shows by the first datagram
+    /// that is too long for it.
+    pub(super) fn set_dont_fragment(&mut self, set: bool) {
+        if set || self.whole {
+            self.bound.set_dont_fragment(set);
+            self.whole = set;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A link of one listener and lanes, and clients over loopback, where a datagram that was sent has
+//! arrived.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use super::super::*;
+use super::*;
+use crate::counting;
+use std::net::UdpSocket;
+use turnwire_tests::random::Random;
+
+const LANES: usize = 4;
+const CLIENTS: usize = 8;
+const START: Duration = Duration::from_secs(1000);
+
+/// Clients that send numbers, each its own from 0 on, and the worker's link that reads them.
+struct Crowd {
+    link: SocketLink,
+    to: SocketAddr,
+    clients: Vec<UdpSocket>,
+    sent: Vec<u32>,
+    read: Vec<u32>,
+    /// What came by the listener, and by lanes.
+    came: [usize; 2],
+    now: Duration,
+    /// Allocations of the link.
+    allocated: u64,
+}
+
+impl Crowd {
+    /// `buffer`: bytes of each lane's; the listener has 1 MiB.
+    fn new(buffer: usize) -> Self {
+        let poll = Poll::new().unwrap();
+        let bind = |to, receive| bind_listener(to, true, BufferSizes { receive, send: 1 << 20 });
+        let listener = bind("127.0.0.1:0".parse().unwrap(), 1 << 20).unwrap();
+        let to = listener.local();
+        let lanes: Vec<_> = (0..LANES).map(|_| bind(to, buffer).unwrap()).collect();
+        for (at, socket) in std::iter::once(&listener).chain(&lanes).enumerate() {
+            register(poll.registry(), socket, SocketId::listener(at)).unwrap();
+        }
+        let spreading = Spreading::new(&[(to, false)], 1, LANES);
+        spreading.begin([&listener]).unwrap();
+        let sockets = (vec![listener], lanes);
+        let spreading = Some(Arc::new(spreading));
+        let link = SocketLink::with_lanes(poll, sockets, Offload::default(), spreading);
+        let clients = (0..CLIENTS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let (sent, read) = (vec![0; CLIENTS], vec![0; CLIENTS]);
+        Self { link, to, clients, sent, read, came: [0; 2], now: START, allocated: 0 }
+    }
+
+    fn send(&mut self, client: usize, count: usize) {
+        for _ in 0..count {
+            let number = self.sent[client].to_be_bytes();
+            self.clients[client].send_to(&number, self.to).unwrap();
+            self.sent[client] += 1;
+        }
+    }
+
+    /// Reads one batch of at most `room` datagrams; by which socket each client's came.
+    fn read(&mut self, room: usize) -> Vec<(usize, SocketId)> {
+        let mut batch = Batch::new(room, 100);
+        let before = counting::counted_here();
+        self.link.wait(Some(Duration::ZERO)).unwrap();
+        self.link.begin_round(self.now);
+        while !batch.is_full() && self.link.receive(&mut batch).is_some() {}
+        self.allocated += counting::counted_here() - before;
+        let mut read = Vec::new();
+        for index in 0..batch.len() {
+            let from = batch.arrival(index).remote;
+            let is_from = |client: &UdpSocket| client.local_addr().unwrap() == from;
+            let client = self.clients.iter().position(is_from).unwrap();
+            let number = u32::from_be_bytes(batch.payload(index).try_into().unwrap());
+            // lost ones leave a gap: who expects none compares the counts
+            assert!(number >= self.read[client], "client {client}: {number} is late");
+            self.read[client] = number + 1;
+            self.came[usize::from(batch.by(index) != SocketId::listener(0))] += 1;
+            read.push((client, batch.by(index)));
+        }
+        read
+    }
+
+    /// Reads all that is there.
+    fn drain(&mut self) {
+        self.link.wait(Some(Duration::ZERO)).unwrap();
+        while self.link.is_ready() {
+            self.read(64);
+        }
+        assert_eq!(self.came.iter().sum::<usize>(), self.sent.iter().sum::<u32>() as usize);
+    }
+
+    /// As if the worker were behind; or as if the time were over.
+    fn change(&mut self, spread: bool) {
+        self.link.behind = spread;
+        self.now += if spread { Duration::from_millis(1) } else { SPREAD };
+        let before = counting::counted_here();
+        self.link.begin_round(self.now);
+        self.allocated += counting::counted_here() - before;
+    }
+}
+
+#[test]
+fn a_clients_datagrams_never_overtake_each_other_however_often_clients_are_spread() {
+    // given
+    let mut random = Random::replayable(60);
+    let mut crowd = Crowd::new(1 << 20);
+    let (mut spread, mut changes) = (false, 0);
+    // when clients send, the worker reads with too little room, and all changes at any time
+    for _ in 0..3000 {
+        for _ in 0..random.below(4) {
+            let (client, count) = (random.below(CLIENTS), 1 + random.below(9));
+            crowd.send(client, count);
+        }
+        crowd.read(1 + random.below(8));
+        if random.one_in(20) {
+            // the change before is SPREAD ago, and what came by then was read
+            crowd.drain();
+            let client = random.below(CLIENTS);
+            crowd.send(client, 20);
+            crowd.read(1 + random.below(8));
+            spread = !spread;
+            changes += 1;
+            crowd.change(spread);
+            crowd.send(client, 20);
+        }
+    }
+    // then none was lost, nothing was allocated, and both ways were used
+    crowd.drain();
+    assert_eq!((&crowd.sent, crowd.allocated), (&crowd.read, 0));
+    assert!(changes > 50 && crowd.came.iter().all(|&came| came > 1000), "{:?}", crowd.came);
+    let expected = u64::from(spread) + changes as u64 / 2;
+    assert_eq!(crowd.link.oddities().spreads, expected, "after {changes} changes");
+}
+
+#[test]
+fn a_worker_that_falls_behind_has_its_clients_spread_until_the_time_is_over() {
+    let mut crowd = Crowd::new(1 << 20);
+    // given a listener that is drained now and then
+    for _ in 0..50 {
+        (0..CLIENTS).for_each(|client| crowd.send(client, 16));
+        crowd.read(64);
+        crowd.drain();
+    }
+    let oddities = crowd.link.oddities();
+    assert_eq!((oddities.spreads, oddities.is_spread, crowd.came[1]), (0, false, 0));
+    // when it always has more than a batch takes
+    crowd.send(0, 64);
+    for _ in 0..=BEHIND / 64 {
+        crowd.send(1, 64);
+        crowd.read(64);
+    }
+    crowd.drain();
+    crowd.send(2, 1);
+    crowd.drain();
+    // then
+    let oddities = crowd.link.oddities();
+    assert_eq!((oddities.spreads, oddities.is_spread, crowd.came[1]), (1, true, 1));
+    // and later
+    crowd.now += SPREAD;
+    crowd.read(64);
+    (0..CLIENTS).for_each(|client| crowd.send(client, 16));
+    crowd.drain();
+    let oddities = crowd.link.oddities();
+    assert_eq!((oddities.spreads, oddities.is_spread, crowd.came[1]), (1, false, 1));
+    assert_eq!((crowd.sent.clone(), oddities.overflowed), (crowd.read, 0));
+}
+
+#[test]
+fn a_client_that_floods_fills_its_own_lane() {
+    // given clients in lanes of their own
+    let mut crowd = Crowd::new(64 << 10);
+    crowd.change(true);
+    (0..CLIENTS).for_each(|client| crowd.send(client, 1));
+    let lanes = crowd.read(64);
+    let other = lanes.iter().find(|(_, lane)| *lane != lanes[0].1);
+    let (flooding, other) = (lanes[0].0, other.expect("eight clients in one lane of four").0);
+    // when one sends more than any lane holds, and the other a little
+    crowd.send(flooding, 5000);
+    crowd.send(other, 20);
+    while crowd.link.is_ready() || !crowd.read(64).is_empty() {
+        crowd.read(64);
+    }
+    // one more tells of the drops
+    crowd.send(flooding, 1);
+    crowd.read(64);
+    // then only the first lost some
+    assert_eq!(crowd.read[other], 21);
+    let lost = 5002 + 20 + CLIENTS - 1 + 1 - 1 - crowd.came[1];
+    assert!(lost > 1000, "{lost}");
+    assert_eq!(crowd.link.oddities().overflowed, lost as u64);
+}
+
+#[test]
+fn sockets_that_both_go_on_receiving_are_read_both() {
+    // given a link that waits for its listener to be drained before it reads lanes
+    let mut crowd = Crowd::new(1 << 20);
+    crowd.send(0, 2);
+    crowd.change(true);
+    crowd.send(1, 1);
+    // when the listener never is, since the kernel gives it more and more again
+    let programs = &crowd.link.spreading.as_ref().unwrap().programs[0];
+    programs.attach(crowd.link.listeners[0].bound.descriptor(), false).unwrap();
+    let mut lanes = Vec::new();
+    for turn in 0.. {
+        assert!(turn < 100_000, "the lane is never read");
+        crowd.send(0, 1);
+        lanes.extend(crowd.read(1).into_iter().filter(|(client, _)| *client == 1));
+        if !lanes.is_empty() {
+            break;
+        }
+    }
+    // then the lane's turn comes nevertheless
+    assert_ne!(lanes[0].1, SocketId::listener(0));
+}
