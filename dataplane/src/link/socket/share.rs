@@ -88,9 +88,9 @@ impl Programs {
 /// The program: returns the index of a socket. Loads beyond the datagram return 0.
 fn program(group: Group, plain: Places) -> Vec<sock_filter> {
     use libc::{
-        BPF_ABS, BPF_ADD, BPF_ALU, BPF_B, BPF_H, BPF_IMM, BPF_JA, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K,
-        BPF_LD, BPF_LDX, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_ST, BPF_STX,
-        BPF_TAX, BPF_W, BPF_X, BPF_XOR,
+        BPF_ABS, BPF_ADD, BPF_ALU, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JGE,
+        BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_LSH, BPF_MEM, BPF_MISC, BPF_MOD, BPF_MSH,
+        BPF_MUL, BPF_RET, BPF_RSH, BPF_ST, BPF_STX, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
     };
     /// `BPF_A` of `BPF_RET`, which the library does not name.
     const BPF_A: u32 = 0x10;
@@ -113,8 +113,26 @@ fn program(group: Group, plain: Places) -> Vec<sock_filter> {
         op(BPF_STX, 0, 0, 1),
     ];
     // the client's port, with the words of its address
-    let (port, words): (u32, &[u32]) = if group.v4 { (20, &[12]) } else { (40, &[8, 12, 16, 20]) };
-    code.push(op(BPF_LD | BPF_H | BPF_ABS, 0, 0, NET.wrapping_add(port)));
+    let words: &[u32] = if group.v4 { &[12] } else { &[8, 12, 16, 20] };
+    if group.v4 {
+        // behind the options
+        code.push(op(BPF_LDX | BPF_B | BPF_MSH, 0, 0, NET));
+        code.push(op(BPF_LD | BPF_H | BPF_IND, 0, 0, NET));
+    } else {
+        // behind an extension header, where there is one (fragments are whole again): its second byte
+        // is its length in 8 bytes without the first 8 (RFC 8200 section 4)
+        code.extend([
+            op(BPF_LD | BPF_B | BPF_ABS, 0, 0, NET.wrapping_add(6)),
+            op(BPF_JMP | BPF_JEQ | BPF_K, 4, 0, libc::IPPROTO_UDP as u32),
+            op(BPF_LD | BPF_B | BPF_ABS, 0, 0, NET.wrapping_add(41)),
+            op(BPF_ALU | BPF_ADD | BPF_K, 0, 0, 1),
+            op(BPF_ALU | BPF_LSH | BPF_K, 0, 0, 3),
+            op(BPF_JMP | BPF_JA, 0, 0, 1),
+            op(BPF_LD | BPF_IMM, 0, 0, 0),
+            op(BPF_MISC | BPF_TAX, 0, 0, 0),
+            op(BPF_LD | BPF_H | BPF_IND, 0, 0, NET.wrapping_add(40)),
+        ]);
+    }
     for word in words {
         code.push(op(BPF_MISC | BPF_TAX, 0, 0, 0));
         code.push(op(BPF_LD | BPF_W | BPF_ABS, 0, 0, NET.wrapping_add(*word)));
