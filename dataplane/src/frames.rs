@@ -23,12 +23,14 @@
 mod datagram;
 mod keeper;
 mod stats;
+mod suited;
 mod survey;
 
 pub(crate) use datagram::{checksum, datagram, packet, part, target};
 pub use keeper::{Copying, Keeper, KeeperStats, News};
 pub(crate) use stats::FrameCounters;
 pub use stats::FrameSnapshot;
+pub use suited::Unsuited;
 
 use crate::kernel::FrameTables;
 use crate::link::xsk::{Error, Frame, Queue, Umem};

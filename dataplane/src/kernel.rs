@@ -475,6 +475,11 @@ impl Kernel {
         self.interfaces.iter().filter_map(|port| Some((port.link.as_ref()?.0, port.name.as_str())))
     }
 
+    /// True where the program forwards what it can; workers do all otherwise.
+    pub(crate) fn forwards(&self) -> bool {
+        self.punt != Punt::All
+    }
+
     /// True while an interface is up.
     pub(crate) fn is_up(&self, index: u32) -> bool {
         self.network.links().get(index).is_some_and(|link| link.up)

@@ -133,6 +133,28 @@ fn the_relay_leaves_af_xdp_alone_where_its_kernel_is_too_old() {
     });
 }
 
+#[test]
+#[ignore = "for guests with virtio-net of Linux 6.18 or later: scripts/test --kernels"]
+fn the_relay_leaves_af_xdp_alone_where_its_driver_would_lose_what_the_program_sends() {
+    in_lab(Topology::OneArmed, |lab| {
+        for options in [&[][..], &["--af-xdp", "zero-copy"]] {
+            // given a driver that copies nothing, and a program that forwards
+            let relay =
+                RelayUnderTest::launch(lab, &Launch { options, ..Launch::of(Tier::Native) })?;
+            let mut calls = many_calls(lab, &relay)?;
+            // when
+            carries(&relay, &mut calls, Pace::Closed(WINDOW))?;
+            indications_pass(lab, &relay, false)?;
+            // then
+            let metrics = relay.metrics()?;
+            ensure!(queues_open(&metrics) == (0, 0), "{options:?}: {}", metrics.counted());
+            let log = relay.log();
+            ensure!(log.contains("virtio_net loses what"), "{options:?} is not explained:\n{log}");
+        }
+        Ok(())
+    });
+}
+
 /// Calls in every mix of families, each from and to addresses of its own, that the tier carries.
 fn many_calls(lab: &Lab, relay: &RelayUnderTest) -> Result<Vec<Call>> {
     let mut calls = Vec::new();
@@ -176,7 +198,7 @@ fn further_address(
             (address, format!("{address}/64"))
         }
     };
-    let mut command = vec!["ip", "address", "add", &with_length, "dev", "eth0"];
+    let mut command = vec!["ip", "address", "replace", &with_length, "dev", "eth0"];
     if family == Family::V6 {
         command.push("nodad");
     }

@@ -169,7 +169,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "kernel|workers")]
     pub xdp_forward: Option<String>,
     /// What the fast path does not forward goes to the workers by AF_XDP, past the host's stack and
-    /// packet filter; auto: where the driver does it without copies [default: auto]
+    /// packet filter; auto: where the driver does it without copies and loses nothing [default: auto]
     #[arg(long, value_name = "auto|copy|zero-copy|off")]
     pub af_xdp: Option<String>,
     /// Cores with a worker each [default: all that this process may use]

@@ -22,7 +22,7 @@ use crate::plan::{Plan, ranges};
 use crate::random::System;
 use crate::reload::Reloader;
 use crate::server::{RESERVATIONS_MAX, server};
-use crate::tier::{self, Tier};
+use crate::tier::{self, AfXdpTier, Tier};
 use crate::{clock, log, sys};
 
 /// Datagrams of each ring between a worker and the control thread: 1 MiB.
@@ -57,13 +57,16 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let listen = Listening::of(&plane);
     let tier =
         tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
-    let (keeper, af_xdp) = tier::keeper(&plan, &plane, tier.kernel.as_ref());
+    let AfXdpTier { keeper, why, notable } = tier::af_xdp(&plan, &plane, tier.kernel.as_ref());
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);
     tell_busy_polling(&plan, &plane);
     tell(&plan, &listen, admin, &tier);
-    tracing::info!(on = keeper.is_some(), why = af_xdp, "AF_XDP");
+    match notable {
+        true => tracing::warn!(on = keeper.is_some(), why, "AF_XDP"),
+        false => tracing::info!(on = keeper.is_some(), why, "AF_XDP"),
+    }
     if let Some(guest) = &guest {
         print!("{}", banner::text(&plan, &listen, &tier, guest));
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use dataplane::Dataplane;
-use dataplane::frames::{Copying, Keeper};
+use dataplane::frames::{Copying, Keeper, Unsuited};
 use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig, Punt};
 
 use crate::config::{AfXdp, XdpForward, XdpMode};
@@ -94,19 +94,38 @@ fn punt(plan: &Plan) -> Punt {
 }
 
 /// Why no worker gets frames, whatever is attached.
-fn without_frames(plan: &Plan) -> Option<&'static str> {
+struct Without {
+    why: String,
+    /// It is not what was asked for, or loses what there could be.
+    notable: bool,
+}
+
+fn without_frames(plan: &Plan) -> Option<Without> {
     let config = &plan.config;
-    let suits = || config.xdp.iter().any(|given| Keeper::suits(&given.value));
-    match config.af_xdp.value {
-        AfXdp::Off => Some("--af-xdp is off"),
-        _ if running().is_some_and(|kernel| kernel < PUNTING_FROM) => {
-            Some("AF_XDP needs Linux 6.1 or later here")
-        }
-        AfXdp::Auto if !suits() => Some(
+    let notable = !matches!(config.af_xdp.value, AfXdp::Off | AfXdp::Auto);
+    let without = |why: &str| Some(Without { why: why.to_owned(), notable });
+    let Some(copying) = copying(plan) else { return without("--af-xdp is off") };
+    if running().is_some_and(|kernel| kernel < PUNTING_FROM) {
+        return without("AF_XDP needs Linux 6.1 or later here");
+    }
+    let names: Vec<&str> = config.xdp.iter().map(|given| given.value.as_str()).collect();
+    let program_forwards = config.xdp_forward.value == XdpForward::Kernel;
+    match Keeper::unsuited(copying, program_forwards, &names)? {
+        Unsuited::Loses(why) => Some(Without { why, notable: true }),
+        Unsuited::Copies(_) => without(
             "no driver of the interfaces says that it does AF_XDP without copies; with copies it \
              is slower than sockets (--af-xdp copy does it all the same)",
         ),
-        AfXdp::Auto | AfXdp::Copy | AfXdp::ZeroCopy => None,
+    }
+}
+
+/// Which interfaces are to get AF_XDP; `None` for none.
+fn copying(plan: &Plan) -> Option<Copying> {
+    match plan.config.af_xdp.value {
+        AfXdp::Off => None,
+        AfXdp::Auto => Some(Copying::Auto),
+        AfXdp::Copy => Some(Copying::Copy),
+        AfXdp::ZeroCopy => Some(Copying::Zero),
     }
 }
 
@@ -121,31 +140,38 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Keeps the workers in AF_XDP queues, where that was asked for and the program is attached. With
-/// it, or instead of it, what to say.
-pub fn keeper(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> (Option<Keeper>, String) {
-    let config = &plan.config;
-    let copying = match config.af_xdp.value {
-        AfXdp::Off => return (None, "--af-xdp is off".to_owned()),
-        AfXdp::Auto => Copying::Auto,
-        AfXdp::Copy => Copying::Copy,
-        AfXdp::ZeroCopy => Copying::Zero,
+/// What became of AF_XDP.
+pub struct AfXdpTier {
+    /// Keeps the workers in queues, where that was asked for and the program is attached.
+    pub keeper: Option<Keeper>,
+    /// What it does, or why there is none, in words.
+    pub why: String,
+    /// It was asked for and is not there, or would be there if the driver did not lose frames.
+    pub notable: bool,
+}
+
+/// Prepares AF_XDP for the workers.
+pub fn af_xdp(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> AfXdpTier {
+    let none = |why: String, notable| AfXdpTier { keeper: None, why, notable };
+    let Some(copying) = copying(plan) else {
+        return none("--af-xdp is off".to_owned(), false);
     };
     let Some(kernel) = kernel else {
-        return (None, "the kernel program is not attached".to_owned());
+        return none("the kernel program is not attached".to_owned(), false);
     };
-    if let Some(why) = without_frames(plan) {
-        return (None, why.to_owned());
+    if let Some(Without { why, notable }) = without_frames(plan) {
+        return none(why, notable);
     }
     match Keeper::new(copying, plane, kernel) {
         Ok(keeper) => {
-            let takes = match config.xdp_forward.value {
+            let takes = match plan.config.xdp_forward.value {
                 XdpForward::Kernel => "what has no live channel",
                 XdpForward::Workers => "everything of ours",
             };
-            (Some(keeper), format!("workers take {takes}"))
+            let why = format!("workers take {takes}");
+            AfXdpTier { keeper: Some(keeper), why, notable: false }
         }
-        Err(error) => (None, error.to_string()),
+        Err(error) => none(error.to_string(), true),
     }
 }
 

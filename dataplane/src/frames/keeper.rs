@@ -10,8 +10,9 @@
 //! for, their places in the program's map are emptied: the stack has what comes from then on, and
 //! the worker has time for what it has received.
 
+use super::suited::{Asked, suited};
 use super::survey::{Survey, Want};
-use super::{BURST_MAX, Frames, Home, Lane};
+use super::{BURST_MAX, Frames, Home, Lane, Unsuited};
 use crate::kernel::{FrameTables, Kernel};
 use crate::link::xsk::{self, Error, FrameSize, Options, Queue, Umem};
 use crate::plane::Dataplane;
@@ -43,10 +44,12 @@ const PROBE_RING: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
     /// Those that advertise zero copy, and without copies only: what copies is slower than sockets.
+    /// Where the program forwards, those only whose drivers are known to send that as well.
     Auto,
     /// All, with copies.
     Copy,
-    /// All, without copies or not at all.
+    /// All, without copies or not at all, but for drivers that are known to lose what the program
+    /// forwards.
     Zero,
 }
 
@@ -187,9 +190,30 @@ impl Keeper {
         })
     }
 
-    /// True for an interface whose driver advertises AF_XDP without copies.
-    pub fn suits(interface: &str) -> bool {
-        matches!(xsk::zero_copy_advertised(interface), Ok(Some(true)))
+    /// Why none of `interfaces` gets queues, where that is known before anything is attached. When
+    /// there are several reasons, the one of an interface that could have them but for what it loses.
+    pub fn unsuited(
+        copying: Copying,
+        program_forwards: bool,
+        interfaces: &[&str],
+    ) -> Option<Unsuited> {
+        let asked = Asked { copying, program_forwards };
+        let mut found = None;
+        for interface in interfaces {
+            match suited(asked, interface, interfaces.iter().copied()) {
+                Ok(Ok(())) => return None,
+                Ok(Err(unsuited)) if !matches!(found, Some(Unsuited::Loses(_))) => {
+                    found = Some(unsuited);
+                }
+                Ok(Err(_)) => {}
+                // attaching says what is wrong with it
+                Err(error) if copying == Copying::Auto => {
+                    found.get_or_insert(Unsuited::Copies(error.to_string()));
+                }
+                Err(_) => return None,
+            }
+        }
+        found
     }
 
     /// Counts, for the metrics.
@@ -314,7 +338,8 @@ impl Keeper {
 
     /// Looks at the interfaces with the fast path.
     fn look(&mut self, kernel: &mut Kernel, news: &mut Vec<News>) {
-        let survey = Survey::look(self.copying, kernel, &self.survey);
+        let asked = Asked { copying: self.copying, program_forwards: kernel.forwards() };
+        let survey = Survey::look(asked, kernel, &self.survey);
         for interface in self.survey.interfaces().filter(|interface| !survey.has(*interface)) {
             kernel.punting().forget_interface(interface);
         }

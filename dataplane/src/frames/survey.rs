@@ -10,7 +10,7 @@ use crate::link::xsk;
 use std::io;
 use wire::QUEUES_MAX;
 
-use super::Copying;
+use super::suited::{Asked, suited};
 
 /// A queue that one worker is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +50,13 @@ pub(super) struct Absent {
 impl Survey {
     /// Asks the kernel. Where it has no answer (no descriptors are left to ask it by), what was
     /// known `before` is still good: news of an interface that is gone come in another way.
-    pub(super) fn look(copying: Copying, kernel: &Kernel, before: &Survey) -> Survey {
+    pub(super) fn look(asked: Asked, kernel: &Kernel, before: &Survey) -> Survey {
         let mut survey = Survey::default();
+        let all = || kernel.attached().map(|(_, name)| name);
         for (interface, name) in kernel.attached() {
             let known = before.places.iter().find(|place| place.interface == interface);
             let found = match kernel.is_up(interface) {
-                true => queues(copying, name),
+                true => queues(asked, name, all()),
                 false => Ok(Err(("the interface is down".to_owned(), false))),
             };
             match (found, known) {
@@ -130,14 +131,13 @@ impl Survey {
 type Refusal = (String, bool);
 
 /// How many queues an interface has, if it is one for AF_XDP.
-fn queues(copying: Copying, name: &str) -> io::Result<Result<u32, Refusal>> {
-    let unsuited = |why: &str| Ok(Err((why.to_owned(), true)));
-    if copying == Copying::Auto {
-        match xsk::zero_copy_advertised(name)? {
-            Some(true) => {}
-            Some(false) => return unsuited("its driver has no AF_XDP without copies"),
-            None => return unsuited("this kernel does not say what its driver can (Linux 6.3)"),
-        }
+fn queues<'a>(
+    asked: Asked,
+    name: &str,
+    all: impl Iterator<Item = &'a str>,
+) -> io::Result<Result<u32, Refusal>> {
+    if let Err(unsuited) = suited(asked, name, all)? {
+        return Ok(Err((unsuited.why().to_owned(), true)));
     }
     Ok(Ok(xsk::queues(name)?.min(QUEUES_MAX)))
 }

@@ -44,7 +44,7 @@ pub(crate) mod tests;
 mod umem;
 
 pub use error::Error;
-pub use facts::{Features, queues, zero_copy_advertised};
+pub use facts::{Features, driver, queues, zero_copy_advertised};
 pub use frame::{Frame, View};
 pub use queue::{BusyPoll, Copying, Mode, Options, Queue, Statistics};
 pub use rings::Counts;

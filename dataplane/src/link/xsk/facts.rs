@@ -94,6 +94,17 @@ pub fn queues(interface: &str) -> io::Result<u32> {
     }
 }
 
+/// The name of the driver of `interface`: `None` where the kernel does not tell.
+///
+/// # Errors
+/// There is no such interface.
+pub fn driver(interface: &str) -> io::Result<Option<String>> {
+    match sys::driver(interface) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        driver => driver.map(Some),
+    }
+}
+
 fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;

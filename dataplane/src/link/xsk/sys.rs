@@ -178,6 +178,14 @@ struct Channels {
     combined: u32,
 }
 
+/// `struct ethtool_drvinfo` of `linux/ethtool.h`, whose other 160 bytes are not looked at.
+#[repr(C)]
+struct DriverInformation {
+    command: u32,
+    driver: [u8; 32],
+    rest: [u32; 40],
+}
+
 /// `struct ifreq`: a name, and a union of 24 bytes.
 #[repr(C, align(8))]
 struct Request {
@@ -198,13 +206,32 @@ impl Request {
 /// Receive queues of an interface (ETHTOOL_GCHANNELS).
 pub(super) fn channels(name: &str) -> io::Result<u32> {
     const GET_CHANNELS: u32 = 0x3c;
-    let mut request = Request::about(name)?;
     let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
-    request.value = (&raw mut channels) as u64;
+    ethtool(name, &mut channels)?;
+    Ok(channels.rx + channels.combined)
+}
+
+/// The driver's name (ETHTOOL_GDRVINFO).
+pub(super) fn driver(name: &str) -> io::Result<String> {
+    const GET_DRIVER_INFORMATION: u32 = 3;
+    let mut information =
+        DriverInformation { command: GET_DRIVER_INFORMATION, driver: [0; 32], rest: [0; 40] };
+    ethtool(name, &mut information)?;
+    let driver = information.driver.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(driver).into_owned())
+}
+
+/// Structures of an ethtool command as a whole, which begin with its number.
+trait Command {}
+impl Command for Channels {}
+impl Command for DriverInformation {}
+
+fn ethtool<C: Command>(name: &str, command: &mut C) -> io::Result<()> {
+    let mut request = Request::about(name)?;
+    request.value = ptr::from_mut(command) as u64;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None)?;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: reads one `ifreq`, and writes the structure of this command that it points to; both
-    // live through the call.
-    check(unsafe { libc::ioctl(fd, libc::SIOCETHTOOL, &raw mut request) })?;
-    Ok(channels.rx + channels.combined)
+    // live through the call, and any bytes are a value of theirs.
+    check(unsafe { libc::ioctl(fd, libc::SIOCETHTOOL, &raw mut request) })
 }
