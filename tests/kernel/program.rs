@@ -112,6 +112,11 @@ impl Program {
         Ok(())
     }
 
+    /// Closes that socket, as a worker does whose queues are asked for.
+    pub(crate) fn lose_socket(&mut self) {
+        self.socket = None;
+    }
+
     fn counters(&self) -> Result<[u64; Counters::WORDS]> {
         let map: PerCpuArray<_, [u64; Counters::WORDS]> =
             self.ebpf.map("COUNTERS").context("COUNTERS")?.try_into()?;

@@ -131,7 +131,22 @@ fn a_live_route_is_forwarded_by_the_program_unless_workers_forward_everything() 
     assert!(!is_punted(&program(Punt::Off).run(&stun)));
 }
 
-/// Nobody's fault stops anything: a queue without a socket is served as if there were no AF_XDP.
+/// Such a frame may lie in the memory of a worker, from where not every driver sends it back.
+#[test]
+fn a_live_route_on_a_queue_that_has_lost_its_socket_is_the_stacks_where_workers_forward_everything()
+{
+    let frame = from_client(&call("44"), b"data").frame();
+    let mut workers = program(Punt::All);
+    workers.lose_socket();
+    let outcome = workers.run(&frame);
+    assert!(outcome.forwarded.is_none() && !is_punted(&outcome));
+    assert_eq!(outcome.frame, frame);
+    let mut kernel = program(Punt::Unrouted);
+    kernel.lose_socket();
+    assert!(kernel.run(&frame).forwarded.is_some());
+}
+
+/// Nobody's fault stops anything: an interface without sockets is served as if there were no AF_XDP.
 #[test]
 fn without_a_socket_the_case_table_holds_whatever_is_switched_on() {
     for punt in [Punt::Unrouted, Punt::All] {

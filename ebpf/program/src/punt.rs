@@ -41,6 +41,12 @@ pub fn takes_all() -> bool {
     unsafe { read_volatile(&PUNT) == Punt::All as u64 }
 }
 
+/// The interface's queues have sockets, or had.
+#[inline(always)]
+pub fn is_served(interface: u32) -> bool {
+    SLOTS.get(interface).is_some_and(|slot| *slot != 0)
+}
+
 /// Hands the frame to the worker whose queue it came in by, where it may and there is one; the
 /// stack has it otherwise. A function by itself: the way of a frame with a live route stays as it
 /// is.

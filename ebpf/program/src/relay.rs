@@ -45,8 +45,13 @@ fn forward(ctx: &XdpContext) -> Result<u32, Reason> {
     let ingress = ctx.ingress_ifindex() as u32;
     let mut frame = Xdp(ctx);
     let plan = wire::plan(&frame, &Maps, &Link(ingress))?;
-    if punt::takes_all() && punt::punt(ctx.ctx, None) == XDP_REDIRECT {
-        return Ok(XDP_REDIRECT);
+    if punt::takes_all() {
+        let action = punt::punt(ctx.ctx, None);
+        // While queues come or go a frame may lie in a worker's memory that has no place in the map, and
+        // not every driver sends it back from there: the stack has it.
+        if action == XDP_REDIRECT || punt::is_served(ingress) {
+            return Ok(action);
+        }
     }
     wire::rewrite(&mut frame, &plan)?;
     maps::forwarded(&plan.forward);
