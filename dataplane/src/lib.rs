@@ -24,6 +24,9 @@ mod config;
 #[path = "../tests/support/counting.rs"]
 mod counting;
 pub mod frames;
+#[cfg(test)]
+#[path = "../tests/support/futexes.rs"]
+mod futexes;
 pub mod kernel;
 pub mod link;
 mod mailbox;

@@ -45,8 +45,10 @@ const RECEIVE: libc::c_ulong = 0xc050_2100;
 const RESPOND: libc::c_ulong = 0xc018_2101;
 const CONTINUE: u32 = 1;
 const SET_MODE_FILTER: libc::c_ulong = 1;
-/// All threads, or an error; a descriptor for notifications.
-const FLAGS: libc::c_ulong = 1 | 1 << 3 | 1 << 4;
+/// All threads, or an error.
+const EVERYWHERE: libc::c_ulong = 1 | 1 << 4;
+/// A descriptor for notifications.
+const NEW_LISTENER: libc::c_ulong = 1 << 3;
 const RETURN_NOTIFY: u32 = 0x7fc0_0000;
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 
@@ -55,9 +57,24 @@ const RETURN_ALLOW: u32 = 0x7fff_0000;
 /// # Panics
 /// The kernel refuses.
 pub(crate) fn count() {
+    install(EVERYWHERE, is_named);
+}
+
+/// From now on the calling thread's calls are counted, as a worker's are, and only those of threads
+/// that it makes are counted as others'. For a worker that a test steps by hand, beside other tests.
+///
+/// # Panics
+/// The kernel refuses.
+pub(crate) fn count_here() {
+    // SAFETY: returns a number.
+    let own = unsafe { libc::gettid() } as u32;
+    install(0, move |thread| thread == own);
+}
+
+fn install(threads: libc::c_ulong, is_ours: impl Fn(u32) -> bool + Send + 'static) {
     static DONE: AtomicBool = AtomicBool::new(false);
     assert!(!DONE.swap(true, SeqCst), "once in a process");
-    std::thread::spawn(answer);
+    std::thread::spawn(move || answer(is_ours));
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         // the system call's number: the first word of seccomp_data
@@ -70,13 +87,18 @@ pub(crate) fn count() {
     // SAFETY: the first takes numbers; the second reads `program` and its steps, which live here.
     let descriptor = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, FLAGS, &raw const program)
+        libc::syscall(
+            libc::SYS_seccomp,
+            SET_MODE_FILTER,
+            NEW_LISTENER | threads,
+            &raw const program,
+        )
     };
     assert!(descriptor >= 0, "seccomp: {}", std::io::Error::last_os_error());
     LISTENER.store(descriptor as i32, SeqCst);
 }
 
-/// Calls of workers and session threads so far.
+/// Calls of workers and session threads so far, or of the thread that counts its own.
 pub(crate) fn counted() -> u64 {
     COUNTED.load(SeqCst)
 }
@@ -87,7 +109,7 @@ pub(crate) fn counted_of_others() -> u64 {
 }
 
 /// Lets every call go on. Its own thread must make none, so it neither allocates nor locks.
-fn answer() {
+fn answer(is_ours: impl Fn(u32) -> bool) {
     let descriptor = loop {
         match LISTENER.load(SeqCst) {
             -1 => std::hint::spin_loop(),
@@ -95,6 +117,13 @@ fn answer() {
         }
     };
     loop {
+        let mut ready = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one structure, which the kernel writes to.
+        unsafe { libc::poll(&raw mut ready, 1, -1) };
+        if ready.revents & libc::POLLHUP != 0 {
+            // no thread with the filter is left
+            return;
+        }
         let mut call = Notification { id: 0, thread: 0, flags: 0, data: [0; 8] };
         // SAFETY: the kernel fills a structure of this size.
         if unsafe { libc::ioctl(descriptor, RECEIVE, &raw mut call) } != 0 {
@@ -110,7 +139,7 @@ fn answer() {
 }
 
 /// By the name in /proc/self/task/THREAD/comm.
-fn is_ours(thread: u32) -> bool {
+fn is_named(thread: u32) -> bool {
     let mut path = *b"/proc/self/task/..........\0....\0";
     let (mut digits, mut count, mut rest) = ([0; 10], 0, thread);
     while count == 0 || rest > 0 {

@@ -1,9 +1,10 @@
-//! A worker with AF_XDP queues on a real cable, stepped by hand: what it allocates, and which way it
-//! counts what it drops.
+//! A worker with AF_XDP queues on a real cable, stepped by hand: what it allocates and waits for, and
+//! which way it counts what it drops.
 
 use super::*;
 use crate::counting;
 use crate::frames::Frames;
+use crate::futexes;
 use crate::kernel::FrameTables;
 use crate::kernel::testing::{ip, monotonic};
 use crate::link::xsk::tests::lab::{Divert, Lab, PATIENCE, in_lab, open};
@@ -113,7 +114,7 @@ fn step(bench: &mut Bench, now: &mut Duration, mut done: impl FnMut(&Bench) -> b
 }
 
 #[test]
-fn a_warm_worker_allocates_nothing_for_frames() {
+fn a_warm_worker_allocates_nothing_and_waits_for_no_lock_for_frames() {
     in_lab(|lab| {
         // given a worker with all queues of an interface
         settle_far(lab);
@@ -139,15 +140,16 @@ fn a_warm_worker_allocates_nothing_for_frames() {
 
         // when
         let working = exchange(lab, ROUNDS);
-        let before = counting::counted_here();
+        futexes::count_here();
+        let before = (counting::counted_here(), futexes::counted());
         told += step(&mut bench, &mut now, |_| working.is_finished());
         told += step(&mut bench, &mut now, settled(ROUNDS));
-        let allocated = counting::counted_here() - before;
+        let after = (counting::counted_here(), futexes::counted());
 
         // then
         working.join().expect("everything came");
-        assert!(before > 0, "this thread's allocations are counted");
-        assert_eq!(allocated, 0, "in {ROUNDS} rounds");
+        assert!(before.0 > 0, "this thread's allocations are counted");
+        assert_eq!(after, before, "allocations and futex calls in {ROUNDS} rounds");
         let rounds = ROUNDS + WARM;
         let stats = bench.counters.frames.snapshot();
         let forwarded = stats.forwarded.map(|traffic| traffic.packets);
