@@ -159,7 +159,7 @@ fn another_program_in_its_place_leaves_the_relay_to_sockets_until_the_place_is_f
     });
 }
 
-/// The relay looks each second, so the other program has to be quick.
+/// The relay puts its program back when it looks, so the other program has to be quick.
 fn displace(lab: &Lab, device: &str) -> Result<()> {
     let object = lab.pass_object();
     let attach =

@@ -9,7 +9,7 @@ use crate::lab::{Host, Lab};
 use crate::wait::SOON;
 
 /// Times that a relay may say that it is too busy; it waits a second each time.
-const BUSY_MAX: usize = 10;
+const BUSY_MAX: usize = 30;
 
 /// One reading of all metrics.
 #[derive(Clone, Debug)]
