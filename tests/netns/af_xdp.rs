@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
-use turnwire_tests::client::{Received, receive};
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Launch, RelayUnderTest, Tier};
-use turnwire_tests::wait::{self, Deadline, SOON};
+use turnwire_tests::wait::{self, SOON};
 
 use crate::no_loss::every_mix_by;
 
@@ -68,18 +67,7 @@ fn indications_come_as_frames(
     };
     let before = counts()?;
     let mut call = Call::set_up(lab, outer, inner)?;
-    let other = lab.udp(Host::Peer, (inner.peer(), 0).into())?;
-    other.connect(call.relayed)?;
-    let address = other.local_addr()?;
-    for round in 0..20_u8 {
-        call.client.send_indication(address, &[round; 33])?;
-        let came = receive(&other, Deadline::after(SOON))?;
-        ensure!(came.as_deref() == Some(&[round; 33][..]), "to the peer: {came:?}");
-        other.send(&[round; 34])?;
-        let came = call.client.receive(SOON)?;
-        let wanted = Received::Data(address, vec![round; 34]);
-        ensure!(came.as_ref() == Some(&wanted), "to the client: {came:?}");
-    }
+    call.exchanges_indications(lab, 20)?;
     // 20 each way, and at least an Allocate and a ChannelBind
     wait::until("all are counted", SOON, || {
         let now = counts()?;

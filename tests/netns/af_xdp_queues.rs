@@ -4,12 +4,11 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
-use turnwire_tests::client::{Received, receive};
 use turnwire_tests::faults::StoppedThread;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::traffic::Outcome;
-use turnwire_tests::wait::{self, Deadline, SOON};
+use turnwire_tests::wait::{self, SOON};
 
 use crate::af_xdp::{CHANGES, changes, has_queues};
 
@@ -32,15 +31,25 @@ fn has_two_cores() -> bool {
     two
 }
 
-#[test]
-fn one_worker_serves_two_queues_of_two_interfaces_from_one_memory() {
+/// A relay with these options, whose two interfaces have two queues each.
+fn with_four_queues(
+    options: &'static [&'static str],
+    test: impl FnOnce(&Lab, RelayUnderTest) -> Result<()>,
+) {
     if !has_two_cores() {
         return;
     }
     in_lab(Topology::TwoArmed, |lab| {
         lab.raise_queues(2)?;
-        let relay = RelayUnderTest::launch(lab, &by_workers(ONE))?;
+        let relay = RelayUnderTest::launch(lab, &by_workers(options))?;
         has_queues(&relay, 4)?;
+        test(lab, relay)
+    });
+}
+
+#[test]
+fn one_worker_serves_two_queues_of_two_interfaces_from_one_memory() {
+    with_four_queues(ONE, |lab, relay| {
         calls_until_both_queues_carry(lab, &relay)?;
         wait::until("no frame is held, and all are there", SOON, || {
             let [free, held, all] = memory(&relay)?;
@@ -54,13 +63,7 @@ fn one_worker_serves_two_queues_of_two_interfaces_from_one_memory() {
 /// time to a worker that does not own the relay port.
 #[test]
 fn two_workers_serve_a_queue_each_whosever_relay_port_it_is() {
-    if !has_two_cores() {
-        return;
-    }
-    in_lab(Topology::TwoArmed, |lab| {
-        lab.raise_queues(2)?;
-        let relay = RelayUnderTest::launch(lab, &by_workers(TWO))?;
-        has_queues(&relay, 4)?;
+    with_four_queues(TWO, |lab, relay| {
         calls_until_both_queues_carry(lab, &relay)?;
         for worker in ["0", "1"] {
             let carried = forwarded(&relay, worker)?;
@@ -75,7 +78,7 @@ fn calls_until_both_queues_carry(lab: &Lab, relay: &RelayUnderTest) -> Result<()
         let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
         call.warm_up(relay)?;
         call.loses_nothing(relay, 32).with_context(|| format!("call {number}"))?;
-        indications_pass(lab, &mut call).with_context(|| format!("call {number}"))?;
+        call.exchanges_indications(lab, 3).with_context(|| format!("call {number}"))?;
         let mut all = true;
         for device in [lab.towards_client(), lab.towards_peer()] {
             for queue in 0..2 {
@@ -97,32 +100,10 @@ fn carried(lab: &Lab, device: &str, queue: u32) -> Result<bool> {
     Ok(count.context("a veth counts its frames")?.parse::<u64>()? > 64)
 }
 
-fn indications_pass(lab: &Lab, call: &mut Call) -> Result<()> {
-    let other = lab.udp(Host::Peer, (Family::V4.peer(), 0).into())?;
-    other.connect(call.relayed)?;
-    let address = other.local_addr()?;
-    for round in 0..3_u8 {
-        call.client.send_indication(address, &[round; 33])?;
-        let came = receive(&other, Deadline::after(SOON))?;
-        ensure!(came.as_deref() == Some(&[round; 33][..]), "to the peer: {came:?}");
-        other.send(&[round; 34])?;
-        let came = call.client.receive(SOON)?;
-        let wanted = Received::Data(address, vec![round; 34]);
-        ensure!(came.as_ref() == Some(&wanted), "to the client: {came:?}");
-    }
-    Ok(())
-}
-
 /// A worker that does not run keeps nobody waiting but the flows of its own queues.
 #[test]
 fn a_worker_that_stands_still_does_not_stop_the_other() {
-    if !has_two_cores() {
-        return;
-    }
-    in_lab(Topology::TwoArmed, |lab| {
-        lab.raise_queues(2)?;
-        let relay = RelayUnderTest::launch(lab, &by_workers(TWO))?;
-        has_queues(&relay, 4)?;
+    with_four_queues(TWO, |lab, relay| {
         let mut calls: [Option<Call>; 2] = [None, None];
         for _ in 0..CALLS_MAX {
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;

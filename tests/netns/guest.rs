@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
-use turnwire_tests::client::{Client, Received, receive};
+use turnwire_tests::client::Client;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::metrics::Metrics;
 use turnwire_tests::open_loop::{self, Flow, Load, Pace};
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::traffic::Outcome;
-use turnwire_tests::wait::{self, Deadline, SOON};
+use turnwire_tests::wait;
 
 /// Datagrams each way.
 const COUNT: u32 = 20_000;
@@ -237,19 +237,8 @@ fn indications_pass(lab: &Lab, relay: &RelayUnderTest, by_af_xdp: bool) -> Resul
     for outer in Family::ALL {
         for inner in Family::ALL {
             let mut call = Call::set_up(lab, outer, inner)?;
-            let other = lab.udp(Host::Peer, (inner.peer(), 0).into())?;
-            other.connect(call.relayed)?;
-            let address = other.local_addr()?;
-            for round in 0..INDICATIONS {
-                call.client.send_indication(address, &[round; 33])?;
-                let came = receive(&other, Deadline::after(SOON))?;
-                ensure!(came.as_deref() == Some(&[round; 33][..]), "to the peer: {came:?}");
-                other.send(&[round; 34])?;
-                let came = call.client.receive(SOON)?;
-                let wanted = Received::Data(address, vec![round; 34]);
-                ensure!(came.as_ref() == Some(&wanted), "to the client: {came:?}");
-                count += 2;
-            }
+            call.exchanges_indications(lab, INDICATIONS)?;
+            count += 2 * u64::from(INDICATIONS);
         }
     }
     let frames = frames()? - before;

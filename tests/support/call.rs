@@ -161,6 +161,27 @@ impl Call {
         Ok(())
     }
 
+    /// `count` Send indications to a socket of the peer's host that has no channel, and as many Data
+    /// indications back, one after the other: all arrive whole.
+    ///
+    /// # Errors
+    /// One does not.
+    pub fn exchanges_indications(&mut self, lab: &Lab, count: u8) -> Result<()> {
+        let other = lab.udp(Host::Peer, (self.peer.local_addr()?.ip(), 0).into())?;
+        other.connect(self.relayed)?;
+        let address = other.local_addr()?;
+        for round in 0..count {
+            self.client.send_indication(address, &[round; 33])?;
+            let came = receive(&other, Deadline::after(SOON))?;
+            ensure!(came.as_deref() == Some(&[round; 33][..]), "to the peer: {came:?}");
+            other.send(&[round; 34])?;
+            let came = self.client.receive(SOON)?;
+            let wanted = Received::Data(address, vec![round; 34]);
+            ensure!(came.as_ref() == Some(&wanted), "to the client: {came:?}");
+        }
+        Ok(())
+    }
+
     /// Application data in a datagram as it would come to the relay, to be sent as a frame.
     ///
     /// # Errors
