@@ -81,9 +81,7 @@ impl RouteWriter {
 
     /// The route under `key`, live or not.
     pub(crate) fn find(&self, key: &Key) -> Option<wire::Route> {
-        // nobody writes meanwhile: this is the writing thread
-        let view = View::new(&self.table, Duration::ZERO);
-        wire::table::lookup(&view, key).ok().map(|found| found.route)
+        route_under(&self.table, key)
     }
 
     /// What both directions have counted; zero for a channel that is not in the table.
@@ -92,6 +90,12 @@ impl RouteWriter {
             entries(route).map(|(key, _)| counted(self.table.memory().entry_of(&key)));
         RouteCounters { to_peer, to_client }
     }
+}
+
+/// The route under `key`, live or not. For the thread that writes: nobody does meanwhile.
+fn route_under(table: &RouteTable, key: &Key) -> Option<wire::Route> {
+    let view = View::new(table, Duration::ZERO);
+    wire::table::lookup(&view, key).ok().map(|found| found.route)
 }
 
 /// What an entry has counted; nothing where there is none.

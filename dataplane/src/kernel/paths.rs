@@ -4,7 +4,8 @@
 //! by source. Thousands of paths share a hop. When the kernel's routes change, the paths that the
 //! change can concern are doubted and looked up again, a bounded number at a time.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
@@ -16,6 +17,43 @@ use super::netlink::facts::Prefix;
 pub(crate) struct Path {
     pub(crate) to: IpAddr,
     pub(crate) from: IpAddr,
+}
+
+impl Path {
+    /// IPv4-mapped addresses are IPv4's.
+    pub(crate) fn between(from: IpAddr, to: IpAddr) -> Path {
+        Path { to: to.to_canonical(), from: from.to_canonical() }
+    }
+}
+
+/// What leads over which path, each as often as it has paths.
+pub(super) struct ByPath<T> {
+    all: BTreeSet<(Path, T)>,
+    /// None is less.
+    least: T,
+}
+
+impl<T: Copy + Ord + Hash> ByPath<T> {
+    pub(super) fn new(least: T) -> ByPath<T> {
+        ByPath { all: BTreeSet::new(), least }
+    }
+
+    pub(super) fn insert(&mut self, path: Path, one: T) {
+        self.all.insert((path, one));
+    }
+
+    pub(super) fn remove(&mut self, path: Path, one: T) {
+        self.all.remove(&(path, one));
+    }
+
+    /// All that lead over one of `paths`.
+    pub(super) fn over(&self, paths: &HashSet<Path>) -> HashSet<T> {
+        let over = |path: &Path| {
+            let path = *path;
+            self.all.range((path, self.least)..).take_while(move |(at, _)| *at == path)
+        };
+        paths.iter().flat_map(over).map(|(_, one)| *one).collect()
+    }
 }
 
 /// Where a path leads.

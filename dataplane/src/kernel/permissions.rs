@@ -8,14 +8,15 @@
 //! The program knows nothing of permissions: they are here for their paths, which they share with the
 //! channels between the same addresses, and for the news that a path has moved.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
 use wire::Punt;
 
 use super::Kernel;
 use super::network::Network;
-use super::paths::Path;
+use super::paths::{ByPath, Path};
+use super::routes::LEAST;
 use crate::route::{Permission, PermissionHops};
 
 /// What makes a permission: the peer's address and the relayed address.
@@ -41,10 +42,15 @@ struct Ends {
 
 /// The permissions whose paths are held. As many as the control thread publishes, which its limits
 /// bound.
-#[derive(Default)]
 pub(super) struct Permissions {
     held: HashMap<Pair, Ends>,
-    by_path: BTreeSet<(Path, Pair)>,
+    by_path: ByPath<Pair>,
+}
+
+impl Default for Permissions {
+    fn default() -> Permissions {
+        Permissions { held: HashMap::new(), by_path: ByPath::new((LEAST.ip(), LEAST)) }
+    }
 }
 
 impl Permissions {
@@ -57,7 +63,8 @@ impl Permissions {
             network.hold(ends.peer);
             network.hold(ends.client);
             self.release(pair, network);
-            self.by_path.extend([(ends.peer, pair), (ends.client, pair)]);
+            self.by_path.insert(ends.peer, pair);
+            self.by_path.insert(ends.client, pair);
             self.held.insert(pair, ends);
         }
         hops(&ends, network)
@@ -66,33 +73,26 @@ impl Permissions {
     fn release(&mut self, pair: Pair, network: &mut Network) {
         let Some(ends) = self.held.remove(&pair) else { return };
         for path in [ends.peer, ends.client] {
-            self.by_path.remove(&(path, pair));
+            self.by_path.remove(path, pair);
             network.release(path);
         }
     }
 
     /// Those over one of the paths that moved.
     pub(super) fn moved(&self, paths: &HashSet<Path>, network: &Network) -> Vec<MovedPermission> {
-        let lowest = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), LOWEST);
-        let highest = (IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)), HIGHEST);
-        let over = |path: &Path| self.by_path.range((*path, lowest)..=(*path, highest));
-        let pairs: HashSet<Pair> = paths.iter().flat_map(over).map(|(_, pair)| *pair).collect();
         let moved = |(peer, relay): Pair| {
             let ends = self.held.get(&(peer, relay))?;
             Some(MovedPermission { peer, relay, hops: hops(ends, network) })
         };
-        pairs.into_iter().filter_map(moved).collect()
+        self.by_path.over(paths).into_iter().filter_map(moved).collect()
     }
 }
 
-const LOWEST: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-const HIGHEST: SocketAddr =
-    SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from_bits(u128::MAX), u16::MAX, u32::MAX, u32::MAX));
-
 fn ends(permission: &Permission) -> Ends {
     let Permission { client, listener, relay, peer, .. } = *permission;
-    let path = |from: IpAddr, to: IpAddr| Path { to: to.to_canonical(), from: from.to_canonical() };
-    Ends { peer: path(relay.ip(), peer), client: path(listener.ip(), client.ip()) }
+    let (peer, client) =
+        (Path::between(relay.ip(), peer), Path::between(listener.ip(), client.ip()));
+    Ends { peer, client }
 }
 
 fn hops(ends: &Ends, network: &Network) -> PermissionHops {

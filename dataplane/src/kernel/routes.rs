@@ -4,9 +4,8 @@
 //! address to the peer, and from the listening address to the client. What was published is kept,
 //! so that it can be written again when a path moves or the clock is corrected.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ops::RangeInclusive;
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::AtomicU64;
 
 use wire::table::{Bucket, Entry, Geometry, Memory, Writer};
@@ -15,13 +14,16 @@ use wire::{Endpoint, Key, Tuple};
 use super::clock::Clock;
 use super::maps::Mapping;
 use super::network::Network;
-use super::paths::Path;
+use super::paths::{ByPath, Path};
 use crate::route::{Route, TableFull};
 use crate::stats::RouteCounters;
 use crate::table::{counted, take_out};
 
 /// What makes a channel: the client's five-tuple and the channel number.
 type Channel = (SocketAddr, SocketAddr, u16);
+
+/// No address is less.
+pub(super) const LEAST: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The program's route table: its only writer.
 pub(crate) struct Routes {
@@ -33,7 +35,7 @@ pub(crate) struct Routes {
     writer: Writer,
     published: HashMap<Channel, Route>,
     /// The channels over each path.
-    by_path: BTreeSet<(Path, Channel)>,
+    by_path: ByPath<Channel>,
     routes_max: usize,
 }
 
@@ -56,7 +58,7 @@ impl Routes {
             moves,
             writer,
             published: HashMap::new(),
-            by_path: BTreeSet::new(),
+            by_path: ByPath::new((LEAST, LEAST, 0)),
             routes_max,
         }
     }
@@ -102,7 +104,7 @@ impl Routes {
             return Err(full);
         }
         before.iter().for_each(|before| self.let_go(before, network));
-        self.by_path.extend(paths(route).map(|path| (path, channel(route))));
+        paths(route).for_each(|path| self.by_path.insert(path, channel(route)));
         self.published.insert(channel(route), *route);
         Ok(())
     }
@@ -124,8 +126,7 @@ impl Routes {
         network: &Network,
         clock: &Clock,
     ) -> usize {
-        let channels = moved.iter().flat_map(|path| self.by_path.range(over(*path)));
-        let channels: HashSet<Channel> = channels.map(|(_, channel)| *channel).collect();
+        let channels = self.by_path.over(moved);
         let routes = channels.iter().filter_map(|channel| self.published.get(channel));
         let routes: Vec<Route> = routes.copied().collect();
         self.rewrite(&routes, network, clock);
@@ -157,7 +158,7 @@ impl Routes {
     /// The paths of `route` are not needed for it any more.
     fn let_go(&mut self, route: &Route, network: &mut Network) {
         for path in paths(route) {
-            self.by_path.remove(&(path, channel(route)));
+            self.by_path.remove(path, channel(route));
             network.release(path);
         }
     }
@@ -184,18 +185,6 @@ impl Routes {
     }
 }
 
-/// The channels over `path`, whichever they are.
-fn over(path: Path) -> RangeInclusive<(Path, Channel)> {
-    let lowest = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-    let highest = SocketAddr::V6(SocketAddrV6::new(
-        Ipv6Addr::from_bits(u128::MAX),
-        u16::MAX,
-        u32::MAX,
-        u32::MAX,
-    ));
-    (path, (lowest, lowest, 0))..=(path, (highest, highest, u16::MAX))
-}
-
 fn channel(route: &Route) -> Channel {
     (route.client, route.listener, route.channel)
 }
@@ -213,7 +202,7 @@ fn paths(route: &Route) -> impl Iterator<Item = Path> + use<> {
 }
 
 fn path(from: SocketAddr, to: SocketAddr) -> Path {
-    Path { to: to.ip().to_canonical(), from: from.ip().to_canonical() }
+    Path::between(from.ip(), to.ip())
 }
 
 fn keys(route: &Route) -> [Key; 2] {

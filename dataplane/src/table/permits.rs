@@ -12,7 +12,7 @@
 //! keys are such as neither would ever look for, too: numbers below 0x4000 where a channel's is.
 
 use super::memory::RouteTable;
-use super::{View, counted, empty, nanoseconds, take_out};
+use super::{View, counted, empty, nanoseconds, route_under, take_out};
 use crate::route::{Permission, PermissionHops, Relayed, TableFull};
 use crate::stats::Traffic;
 use std::net::{IpAddr, SocketAddr};
@@ -106,7 +106,7 @@ impl PermitWriter {
         let new = Tuple { src: listener.into(), dst: client.into() };
         let mut entry = wire::Route::new(old, new, 0, nanoseconds(expires));
         let key = permission_key(peer, relay);
-        let before = self.find(&key).filter(|before| ends(before) == ends(&entry));
+        let before = route_under(&self.table, &key).filter(|before| ends(before) == ends(&entry));
         before.inspect(|before| (entry.hop, entry.peer_hop) = (before.hop, before.peer_hop));
         self.insert(&key, &entry)
     }
@@ -114,7 +114,7 @@ impl PermitWriter {
     /// Sets the next hops of a permission; ignored where it is not in the table.
     pub(crate) fn lead_permission(&mut self, peer: IpAddr, relay: SocketAddr, to: PermissionHops) {
         let key = permission_key(peer, relay);
-        if let Some(mut entry) = self.find(&key) {
+        if let Some(mut entry) = route_under(&self.table, &key) {
             (entry.hop, entry.peer_hop) = (to.to_client, to.to_peer);
             let replaced = self.writer.insert(self.table.memory(), &key, &entry);
             debug_assert!(replaced.is_ok(), "replacing needs no room");
@@ -146,12 +146,6 @@ impl PermitWriter {
         // nobody writes meanwhile: this is the writing thread
         let permits = Permits::new(&self.table, Duration::ZERO);
         permits.relayed(client, listener, family).map(|found| found.route)
-    }
-
-    /// The entry under `key`, live or not.
-    fn find(&self, key: &Key) -> Option<wire::Route> {
-        // nobody writes meanwhile: this is the writing thread
-        lookup(&View::new(&self.table, Duration::ZERO), key).ok().map(|found| found.route)
     }
 
     fn insert(&mut self, key: &Key, route: &wire::Route) -> Result<(), TableFull> {
