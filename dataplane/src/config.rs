@@ -201,7 +201,7 @@ pub enum StartError {
     #[error("{0} workers are too many: at most 65,535")]
     TooManyWorkers(usize),
     /// A listener could not be bound.
-    #[error("cannot listen on UDP address {}, port {}: {source}", address.ip(), address.port())]
+    #[error("cannot listen by UDP on {address}: {source}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -209,7 +209,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A TCP listener could not be bound.
-    #[error("cannot listen on TCP address {}, port {}: {source}", address.ip(), address.port())]
+    #[error("cannot listen by TCP on {address}: {source}")]
     ListenTcp {
         /// The address asked for.
         address: SocketAddr,

@@ -257,7 +257,10 @@ pub fn resolve(text: &str, default_port: u16) -> Result<(String, SocketAddr), St
     let (host, port) = match (bare, text.rsplit_once(':')) {
         (Ok(ip), _) => (ip.to_string(), default_port),
         (_, Some((host, port))) => {
-            let port = port.parse().map_err(|_| format!("{port} is no port"))?;
+            let port = port.parse().ok().filter(|port: &u16| *port > 0);
+            let port = port.ok_or_else(|| {
+                format!("{text:?} is no HOST or HOST:PORT, such as turn.example.org:3478")
+            })?;
             (host.trim_matches(['[', ']']).to_owned(), port)
         }
         (_, None) => (text.to_owned(), default_port),

@@ -82,10 +82,10 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// A server's name.
-    #[error("{0}")]
-    Server(String),
+    #[error("--{0}: {1}")]
+    Server(&'static str, String),
     /// What TLS and DTLS shall believe.
-    #[error("{0}")]
+    #[error("--tls-ca: {0}")]
     Trust(String),
 }
 
@@ -94,14 +94,15 @@ pub enum ProbeError {
 /// # Errors
 /// A name that cannot be resolved, certificates that cannot be read.
 pub fn run(settings: &Settings) -> Result<Report, ProbeError> {
-    let (host, server) = resolve(&settings.server)?;
+    let (host, server) = resolve("server", &settings.server)?;
     let trust = if settings.transports.iter().any(|transport| transport.is_secure()) {
         let trust = Trust::new(&host, settings.tls_ca.as_deref(), settings.insecure);
         Some(Arc::new(trust.map_err(ProbeError::Trust)?))
     } else {
         None
     };
-    let second = settings.second_server.as_deref().map(resolve).transpose()?;
+    let second = settings.second_server.as_deref();
+    let second = second.map(|second| resolve("second-server", second)).transpose()?;
     let mut report = Report::new(settings.server.clone());
     for &transport in &settings.transports {
         let port = if transport.is_secure() { settings.secure_port } else { server.port() };
@@ -125,8 +126,9 @@ pub fn run(settings: &Settings) -> Result<Report, ProbeError> {
     Ok(report)
 }
 
-fn resolve(text: &str) -> Result<(String, SocketAddr), ProbeError> {
-    dial::resolve(text, Transport::Udp.default_port()).map_err(ProbeError::Server)
+fn resolve(flag: &'static str, text: &str) -> Result<(String, SocketAddr), ProbeError> {
+    dial::resolve(text, Transport::Udp.default_port())
+        .map_err(|wrong| ProbeError::Server(flag, wrong))
 }
 
 fn reach(dialer: &Dialer) -> Reach {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::probe::ProbeArgs;
 use crate::settings::{Settings, Source, find_key};
@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Relay. With no flags: sockets only, and a made-up user that is printed once
-    #[command(after_help = SECRETS_HELP)]
+    #[command(after_help = SECRETS_HELP, mut_args(negative))]
     Serve(Box<ServeArgs>),
     /// Check a configuration file and say what it would do on this host
     CheckConfig {
@@ -49,12 +49,20 @@ pub enum Command {
         file: PathBuf,
     },
     /// Make time-limited credentials and print them with an iceServers block
+    #[command(mut_args(negative))]
     Credentials(CredentialsArgs),
     /// Ask a server, and say what it and the NATs on the way do
+    #[command(mut_args(negative))]
     Probe(ProbeArgs),
     /// Show what a running relay does, as rates: by tier, worker and core, with reasons
-    #[command(after_help = crate::top::HELP)]
+    #[command(after_help = crate::top::HELP, mut_args(negative))]
     Top(TopArgs),
+}
+
+/// A negative number is taken for the flag's value, so that what is said about it names the flag.
+fn negative(flag: Arg) -> Arg {
+    let takes_value = flag.get_action().takes_values();
+    flag.allow_negative_numbers(takes_value)
 }
 
 /// The flags of `turnwire serve`. Each but `--config` is a key of the file too.

@@ -40,6 +40,8 @@ pub const ALLOCATIONS_MAX: usize = 1 << 19;
 /// Most channels that may be configured.
 pub const CHANNELS_MAX: usize = 1 << 20;
 const TABLE_DEFAULT: usize = 65_536;
+/// Characters of a wrong value that a message repeats.
+const QUOTED_CHARS_MAX: usize = 60;
 const REALM: &str = "turnwire";
 
 /// A public address that peers and clients know instead of one of ours (1:1 NAT).
@@ -254,7 +256,7 @@ impl Reader<'_> {
             match parse(&given.value) {
                 Ok(value) => values.push(Given { value, source: given.source.clone() }),
                 Err(wrong) => {
-                    let message = format!("\"{}\" {wrong}", given.value.escape_debug());
+                    let message = format!("{} {wrong}", quoted(&given.value));
                     self.problems.push(Problem::new(&given.source, message));
                 }
             }
@@ -325,6 +327,14 @@ impl Reader<'_> {
             }
         }
         values
+    }
+}
+
+/// A value as a message repeats it: in quotes, and no more of it than a person reads.
+fn quoted(value: &str) -> String {
+    match value.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("\"{}...\"", value[..end].escape_debug()),
+        None => format!("\"{}\"", value.escape_debug()),
     }
 }
 

@@ -6,12 +6,12 @@ use crate::sys;
 const BESIDE: u64 = 256;
 
 /// Raises the limit as far as the process may. Gives the relay ports that it leaves room for, and
-/// what is to be said if those are fewer than the allocations.
-pub fn raise(max_allocations: usize) -> (usize, Option<String>) {
+/// what is to be said if those are fewer than the allocations that there can be.
+pub fn raise(allocations: usize) -> (usize, Option<String>) {
     match sys::raise_descriptor_limit() {
         Ok(limit) => {
             let ports = usize::try_from(ports(limit)).unwrap_or(usize::MAX);
-            (ports, warning(limit, max_allocations))
+            (ports, warning(limit, allocations))
         }
         Err(error) => {
             (usize::MAX, Some(format!("the limit of open files could not be raised: {error}")))
@@ -29,13 +29,13 @@ fn lanes(limit: u64) -> u64 {
     dataplane::lanes_max(usize::try_from(limit).unwrap_or(usize::MAX)) as u64
 }
 
-fn warning(limit: u64, max_allocations: usize) -> Option<String> {
+fn warning(limit: u64, allocations: usize) -> Option<String> {
     let can = ports(limit);
-    let wanted = u64::try_from(max_allocations).unwrap_or(u64::MAX);
+    let wanted = u64::try_from(allocations).unwrap_or(u64::MAX);
     (can < wanted).then(|| {
         format!(
-            "the hard limit of {limit} open files serves {can} allocations, not the {wanted} of \
-             max-allocations: raise it (ulimit -Hn, LimitNOFILE=) to {} or more",
+            "the hard limit of {limit} open files serves {can} allocations, not the {wanted} \
+             that max-allocations and relay-ports allow: raise it (ulimit -Hn, LimitNOFILE=) to {} or more",
             wanted.saturating_add(BESIDE).saturating_add(lanes(u64::MAX))
         )
     })

@@ -8,7 +8,7 @@ use turn::policy::Profile;
 use crate::config::Config;
 use crate::config::check::{listener_in_relay_ports, pair_externals};
 use crate::host::{Host, is_global};
-use crate::settings::{Problem, Problems, Source};
+use crate::settings::{Given, Problem, Problems, Source};
 
 mod listeners;
 
@@ -91,6 +91,25 @@ impl Plan {
     /// The relay ports of one address.
     pub fn ports_per_ip(&self) -> usize {
         self.config.relay_ports.value.len()
+    }
+
+    /// Allocations that there can be at once: no more than relay ports.
+    pub fn allocations_possible(&self) -> usize {
+        self.config.max_allocations.value.min(self.ports_per_ip() * self.relay_ips.len())
+    }
+
+    /// The setting that has this relay listen on `address`.
+    pub fn listener_source(&self, address: SocketAddr) -> Option<Source> {
+        let Config { transports, features, .. } = &self.config;
+        let udp = self.config.listen_or_default();
+        let given = udp.iter().chain(&transports.tls_listen).chain(&features.nat_discovery);
+        let exact = |given: &&Given<SocketAddr>| given.value == address;
+        match given.clone().find(exact) {
+            Some(given) => Some(given.source.clone()),
+            // beside those that were given
+            None if self.tls_listen.contains(&address) => Some(Source::Default("tls-listen")),
+            None => features.nat_discovery.first().map(|given| given.source.clone()),
+        }
     }
 
     fn note_reach(&mut self) {

@@ -33,7 +33,8 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "udp|tcp|tls|dtls", value_delimiter = ',')]
     pub transport: Vec<Transport>,
     /// The server's port for TLS and DTLS
-    #[arg(long, value_name = "PORT", default_value_t = 5349)]
+    #[arg(long, value_name = "PORT", default_value_t = 5349,
+          value_parser = clap::value_parser!(u16).range(1..))]
     pub tls_port: u16,
     /// Certificates to believe, PEM, in place of the system's
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
@@ -62,6 +63,7 @@ pub struct ProbeArgs {
 /// The server's name cannot be resolved, certificates cannot be read; or, after the report, something
 /// that was asked for does not work.
 pub fn run(args: &ProbeArgs, unix: Duration) -> anyhow::Result<()> {
+    check(args)?;
     let mut settings = Settings::new(args.server.clone());
     settings.secure_port = args.tls_port;
     settings.second_server = args.second_server.clone();
@@ -76,6 +78,24 @@ pub fn run(args: &ProbeArgs, unix: Duration) -> anyhow::Result<()> {
     let report = probe::run(&settings)?;
     print(&report, args.json)?;
     anyhow::ensure!(report.is_good(), "not everything that was asked for works");
+    Ok(())
+}
+
+/// What clap cannot see.
+fn check(args: &ProbeArgs) -> anyhow::Result<()> {
+    for (flag, value) in [
+        ("user", &args.user),
+        ("password", &args.password),
+        ("auth-secret", &args.auth_secret),
+        ("second-server", &args.second_server),
+        ("server", &Some(args.server.clone())),
+    ] {
+        anyhow::ensure!(value.as_deref() != Some(""), "--{flag}: is empty");
+    }
+    let secure = args.transport.iter().any(|transport| transport.is_secure());
+    for (flag, given) in [("tls-ca", args.tls_ca.is_some()), ("insecure", args.insecure)] {
+        anyhow::ensure!(!given || secure, "--{flag}: is for TLS and DTLS: add --transport tls");
+    }
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! `turnwire serve`: from flags to a running relay.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use dataplane::link::socket::BusyPolling;
-use dataplane::{Dataplane, Sessions, Tuning};
+use dataplane::{Dataplane, Sessions, StartError, Tuning};
 use mio::Waker;
 
 use crate::admin::{self, metrics::About};
@@ -43,7 +44,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let mut plan = Plan::new(config, &host)?;
     // Before any thread starts: they inherit what is blocked here.
     let signals = sys::signal_descriptor(&SIGNALS).context("signals cannot be taken")?;
-    let (descriptors, note) = descriptors::raise(plan.config.max_allocations.value);
+    let (descriptors, note) = descriptors::raise(plan.allocations_possible());
     plan.notes.extend(note);
 
     let sleep = Sleep::new().context("the control thread cannot sleep")?;
@@ -52,8 +53,8 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let usual = Tuning::default();
     let lanes = plan.config.lanes.unwrap_or(usual.lanes);
     let tuning = Tuning { busy_poll: plan.config.busy_poll, lanes, ..usual };
-    let plane =
-        Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, Arc::clone(&waker))?;
+    let plane = Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, waker.clone())
+        .map_err(|error| not_started(&error, &plan))?;
     let listen = Listening::of(&plane);
     let tier =
         tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
@@ -102,6 +103,25 @@ fn guest(plan: &mut Plan) -> anyhow::Result<Option<Guest>> {
     let guest = Guest::new(&mut System);
     plan.config.credentials.add_user(&guest.name, &guest.password)?;
     Ok(Some(guest))
+}
+
+/// Why the workers did not start: which setting it was, and what would help.
+fn not_started(error: &StartError, plan: &Plan) -> anyhow::Error {
+    let (StartError::Listen { address, source } | StartError::ListenTcp { address, source }) =
+        error
+    else {
+        return anyhow!("{error}");
+    };
+    let place = plan.listener_source(*address).map_or(String::new(), |place| format!("{place}: "));
+    let help = match source.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: ss -lnptu names it",
+        io::ErrorKind::PermissionDenied => {
+            "; a port below 1024 takes CAP_NET_BIND_SERVICE: grant it with setcap or \
+             AmbientCapabilities"
+        }
+        _ => "",
+    };
+    anyhow!("{place}{error}{help}")
 }
 
 fn plane_config(plan: &Plan, descriptors: usize) -> dataplane::Config {
@@ -177,14 +197,23 @@ fn about(plan: &Plan, plane: &Dataplane, tier: &Tier) -> About {
 
 /// Logs where the workers run.
 fn tell_workers(plane: &Dataplane) {
-    let workers: Vec<_> = plane.workers().collect();
+    let all: Vec<_> = plane.workers().collect();
+    let session_threads = plane.stats().sessions.len();
+    let workers = &all[..all.len().saturating_sub(session_threads)];
     let cores: Vec<usize> = workers.iter().filter_map(|worker| worker.core).collect();
     let buffers = workers.iter().map(|worker| worker.listener_buffers.receive).min();
     let receive_buffer_bytes = buffers.unwrap_or(0);
     let lanes = workers.first().map_or(0, |worker| worker.lanes);
-    let cores = ranges(&cores);
-    tracing::info!(count = workers.len(), cores, receive_buffer_bytes, lanes, "workers");
-    for core in workers.iter().filter(|worker| !worker.pinned).filter_map(|worker| worker.core) {
+    let cores = if cores.is_empty() { "any".to_owned() } else { ranges(&cores) };
+    tracing::info!(
+        count = workers.len(),
+        session_threads,
+        cores,
+        receive_buffer_bytes,
+        lanes,
+        "workers"
+    );
+    for core in all.iter().filter(|worker| !worker.pinned).filter_map(|worker| worker.core) {
         tracing::warn!(core, "a worker could not be pinned to its core");
     }
 }

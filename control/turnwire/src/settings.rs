@@ -149,6 +149,8 @@ pub enum Source {
     FileLine(Arc<PathBuf>, usize),
     /// In an environment variable.
     Environment(&'static str),
+    /// In a configuration file as a whole.
+    WholeFile(Arc<PathBuf>),
     /// In a file of secrets, on this line.
     SecretFile(Arc<PathBuf>, usize),
     /// Nowhere: the default of this key, or a check of several settings together.
@@ -163,6 +165,7 @@ impl fmt::Display for Source {
             Source::FileLine(path, line) | Source::SecretFile(path, line) => {
                 write!(f, "{}:{line}", path.display())
             }
+            Source::WholeFile(path) => write!(f, "{}", path.display()),
             Source::Environment(name) => f.write_str(name),
             Source::Default(key) => write!(f, "{key} (default)"),
         }

@@ -145,10 +145,18 @@ fn af_xdp(config: &Config, problems: &mut Vec<Problem>) {
         );
         problems.push(Problem::new(&config.af_xdp.source, message));
     }
-    if config.xdp_forward.value == XdpForward::Workers && config.af_xdp.value == AfXdp::Off {
-        let message = "\"workers\" needs AF_XDP, which is off: leave one of the two out";
-        problems.push(Problem::new(&config.xdp_forward.source, message.to_owned()));
+    if config.xdp_forward.value != XdpForward::Workers {
+        return;
     }
+    let message = if no_program {
+        "\"workers\" needs the kernel program: add --xdp IFACE without --xdp-mode off, or leave \
+         xdp-forward out"
+    } else if config.af_xdp.value == AfXdp::Off {
+        "\"workers\" needs AF_XDP, which is off: leave one of the two out"
+    } else {
+        return;
+    };
+    problems.push(Problem::new(&config.xdp_forward.source, message));
 }
 
 fn xdp(config: &Config, problems: &mut Vec<Problem>) {

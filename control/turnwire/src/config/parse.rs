@@ -1,6 +1,6 @@
 //! One parser for each kind of value. An error says what would be right.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
@@ -26,8 +26,17 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
             ip if ip.is_multicast() || ip == Ipv4Addr::BROADCAST => {
                 Err("is not an address of one host".to_owned())
             }
+            IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
+                Err("is IPv4 in disguise; write it as IPv4".to_owned())
+            }
             _ => Ok(address),
         };
+    }
+    if let Some((Ok(ip), port)) = text.rsplit_once(':').map(|(ip, port)| (ip.parse(), port))
+        && port.parse::<u16>().is_ok_and(|port| port > 999)
+    {
+        let ip: Ipv6Addr = ip;
+        return Err(format!("is one address; if {port} is its port, write [{ip}]:{port}"));
     }
     Err(match text.parse::<IpAddr>() {
         Ok(ip) => format!("needs a port, such as {}", SocketAddr::new(ip, 3478)),

@@ -24,6 +24,14 @@ const BAD: &[(&str, &str)] = &[
         "listen = \"localhost:3478\"",
         "1: listen: \"localhost:3478\" is not ADDR:PORT, such as 0.0.0.0:3478 or [::]:3478",
     ),
+    (
+        "listen = \"::1:3478\"",
+        "1: listen: \"::1:3478\" is one address; if 3478 is its port, write [::1]:3478",
+    ),
+    (
+        "listen = \"[::ffff:1.2.3.4]:1\"",
+        "1: listen: \"[::ffff:1.2.3.4]:1\" is IPv4 in disguise; write it as IPv4",
+    ),
     ("listen = \"224.0.0.1:1\"", "1: listen: \"224.0.0.1:1\" is not an address of one host"),
     ("listen = [\"0.0.0.0:1\",\n\"0.0.0.0:1\"]", "2: listen: 0.0.0.0:1 is given twice"),
     (
@@ -127,6 +135,11 @@ const BAD: &[(&str, &str)] = &[
          leave af-xdp out",
     ),
     (
+        "xdp-forward = \"workers\"",
+        "1: xdp-forward: \"workers\" needs the kernel program: add --xdp IFACE without --xdp-mode \
+         off, or leave xdp-forward out",
+    ),
+    (
         "xdp = \"eth0\"\naf-xdp = \"off\"\nxdp-forward = \"workers\"",
         "3: xdp-forward: \"workers\" needs AF_XDP, which is off: leave one of the two out",
     ),
@@ -149,6 +162,10 @@ const BAD: &[(&str, &str)] = &[
     (
         "max-allocations = 10\nuser-quota = 20",
         "2: user-quota: \"20\" is more than max-allocations, which is 10",
+    ),
+    (
+        "max-connections = 10\nmax-connections-per-ip = 20",
+        "2: max-connections-per-ip: \"20\" is more than max-connections, which is 10",
     ),
     (
         "admin = \"9641\"",

@@ -60,12 +60,18 @@ impl Reader<'_> {
     fn session_limits(&mut self) -> SessionLimits {
         let number = |text: &str| parse::number(text, &CONNECTIONS);
         let mut limits = SessionLimits::default();
-        if let Some(most) = self.one("max-connections", number) {
-            limits.connections = most.value;
-            limits.connections_per_thread = most.value;
-            limits.associations_per_thread = most.value;
+        let all = self.one("max-connections", number).map(|most| most.value);
+        if let Some(most) = all {
+            limits.connections = most;
+            limits.connections_per_thread = most;
+            limits.associations_per_thread = most;
         }
         if let Some(most) = self.one("max-connections-per-ip", number) {
+            if let Some(all) = all.filter(|all| most.value > *all) {
+                let message =
+                    format!("\"{}\" is more than max-connections, which is {all}", most.value);
+                self.problems.push(Problem::new(&most.source, message));
+            }
             limits.connections_per_source = most.value;
         }
         limits

@@ -1,5 +1,7 @@
 //! The TOML file: one flat table whose keys are the flags' names.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,20 +19,26 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Every unknown key and every value of a wrong type, each with its line; or why the file cannot
 /// be read.
 pub fn read(path: &Path) -> Result<Settings, Problems> {
-    let whole = |message: String| {
-        let source = Source::FileLine(Arc::new(path.to_owned()), 1);
+    let unreadable = |error: io::Error| {
+        let source = Source::WholeFile(Arc::new(path.to_owned()));
+        let message = format!("the configuration file cannot be read: {error}");
         Problems(vec![Problem { source, message }])
     };
-    let size = std::fs::metadata(path).map_err(|error| whole(unreadable(&error)))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(whole(format!("{size} bytes is too large; the limit is {FILE_BYTES_MAX}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| whole(unreadable(&error)))?;
+    let text = text(path, FILE_BYTES_MAX).map_err(unreadable)?;
     parse(path, &text)
 }
 
-fn unreadable(error: &std::io::Error) -> String {
-    format!("the configuration file cannot be read: {error}")
+/// What the file at `path` says. It may be a pipe or a device, so the limit is on what is read.
+///
+/// # Errors
+/// It cannot be opened or read, holds more than `bytes_max` bytes, or is not UTF-8.
+pub(super) fn text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if read as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text in UTF-8"))
 }
 
 /// Parses `text` as the contents of the file at `path`.
@@ -207,6 +215,19 @@ mod tests {
         ] {
             assert_eq!(problems(text), message);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_told_by_its_name_and_never_read_without_end() {
+        let told = |path: &str| {
+            let problems = read(Path::new(path)).expect_err("no configuration");
+            problems.to_string()
+        };
+        let cannot = "the configuration file cannot be read";
+        assert!(told("/nonexistent").starts_with(&format!("/nonexistent: {cannot}: No such file")));
+        assert!(told("/proc").starts_with(&format!("/proc: {cannot}: Is a directory")));
+        let endless = format!("/dev/zero: {cannot}: it has more than 1048576 bytes");
+        assert_eq!(told("/dev/zero"), endless);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Given, Problem, Settings, Source, find_key};
+use super::{Given, Problem, Settings, Source, file, find_key};
 
 /// The environment variables, with the key that each stands for.
 pub const VARIABLES: [(&str, &str); 3] = [
@@ -18,6 +18,9 @@ pub const VARIABLES: [(&str, &str); 3] = [
     ("TURNWIRE_AUTH_SECRET", "auth-secret"),
     ("TURNWIRE_OAUTH_KEY", "oauth-key"),
 ];
+
+/// Users of a large service fit many times.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A text that never appears in a log, a message or a debug print.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +66,10 @@ pub fn read(given: &Given<String>) -> Result<(Vec<Given<String>>, Option<String>
     let failed = |message: String| Problem::new(&given.source, message);
     let unreadable =
         |error: std::io::Error| failed(format!("{} cannot be read: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    if given.value.is_empty() {
+        return Err(failed("the name of the file is empty".to_owned()));
+    }
+    let text = file::text(path, FILE_BYTES_MAX).map_err(unreadable)?;
     let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
     let shared = Arc::new(path.to_owned());
     let entries: Vec<Given<String>> = text

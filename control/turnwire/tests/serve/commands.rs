@@ -17,7 +17,7 @@ fn mistakes_stop_the_start_with_their_place() {
         ),
         (
             &["serve", "--config", "/nonexistent/turnwire.toml"],
-            "turnwire: /nonexistent/turnwire.toml:1: the configuration file cannot be read: No \
+            "turnwire: /nonexistent/turnwire.toml: the configuration file cannot be read: No \
              such file or directory (os error 2)\n",
         ),
         (

@@ -64,13 +64,19 @@ fn a_port_that_is_in_use_is_named() {
     let port = taken.local_addr().expect("bound").port();
     let (code, _, error) = run(on_port(port));
     assert_eq!(code, Some(1));
-    assert!(error.contains(&format!("port {port}")), "{error}");
+    let expected = |port| {
+        format!(
+            "turnwire: --listen: cannot listen by UDP on 127.0.0.1:{port}: Address already in use \
+             (os error 98); another program listens there: ss -lnptu names it\n"
+        )
+    };
+    assert_eq!(error, expected(port));
     // by another relay
     let relay = Relay::start();
     let port = relay.listen.port();
     let (code, _, error) = run(on_port(port));
     assert_eq!(code, Some(1), "two relays cannot share a port");
-    assert!(error.contains(&format!("port {port}")), "{error}");
+    assert_eq!(error, expected(port));
     // and that of the admin server
     let mut command = program();
     command.args(LOOPBACK.iter().filter(|arg| !arg.starts_with("--admin")));

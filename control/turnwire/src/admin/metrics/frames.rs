@@ -28,7 +28,7 @@ pub(super) fn frames(page: &mut Page, snapshot: &Snapshot) {
     }
     let help = "AF_XDP queues that the workers should have: where it is more than \
                 turnwire_af_xdp_queues in all, sockets carry the traffic of the others.";
-    page.gauge("turnwire_af_xdp_queues_wanted", help).sample(&[], keeper.wanted as u64);
+    page.gauge("turnwire_af_xdp_queues_wanted", help).value(keeper.wanted);
     let help = "Frames of each worker's packet memory, by where they were a moment ago: free, held by \
                 the worker, given to a queue to receive into or to send, set aside after the loss \
                 of a queue. Of open queues always the same in all.";
