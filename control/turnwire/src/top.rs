@@ -54,9 +54,9 @@ pub struct TopArgs {
 pub const HELP: &str = "\
 Columns:
   TIER      datagrams relayed by the kernel program, the workers by whole frames (af_xdp, where
-            it is on), the workers' sockets, the session threads
-            (TCP, TLS and DTLS clients), the control thread (indications). What xdp refuses goes
-            to the others, what they refuse is dropped.
+            it is on), the workers' sockets, the session threads (TCP, TLS and DTLS clients), the
+            control thread (odd indications). What xdp refuses goes to the others, what they
+            refuse is dropped.
   WAIT%     the thread could run, but something else had its core
   ctl/s     datagrams handed to the control thread
   GRO, GSO  datagrams in one message of the kernel, in and out
@@ -64,8 +64,10 @@ Columns:
   BATCH%    batches received, by their size
   >ctl, >w  the rings to the control thread and to the worker in percent, now and at most
   lost/s    datagrams lost in full receive buffers
-  AF_XDP    queues, those without copies; frames forwarded, handed on as datagrams, dropped; rings
-            found full on the way out and in, fill rings found empty, wakeups, free frames
+  AF_XDP    queues, and of these zc: those without copies; frames forwarded, handed on as datagrams, refused,
+            of these for a full ring to send by; frames that the kernel lost (a full ring, or none
+            free to receive into); wakeups; frames that queues have to receive into and to send,
+            and free ones
 
 JSON, one object a line:
   schema (1), unix, interval_secs, restarted, version, tier, uptime_secs, draining,
@@ -87,9 +89,10 @@ JSON, one object a line:
   threads [{thread, cpu, waiting}]
   where to_peer and to_client are {packets_per_sec, bytes_per_sec}, ring_* are {waiting_bytes,
   peak_bytes, size_bytes}, frames (null without AF_XDP) is {queues, zero_copy, free,
-  forwarded_per_sec, datagrams_per_sec, refused_per_sec, tx_full_per_sec, rx_ring_full_per_sec,
-  fill_ring_empty_per_sec, wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did
-  not, is {schema, unix, error}.";
+  held, receiving, sending, set_aside, forwarded_per_sec, datagrams_per_sec, refused_per_sec,
+  tx_full_per_sec, rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec,
+  wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
+  is {schema, unix, error}.";
 
 /// # Errors
 /// It is not from a tenth of a second to an hour.

@@ -27,8 +27,9 @@
 //!   "threads":  [{"thread", "cpu", "waiting"}]
 //! }
 //! FLOW: {"packets_per_sec", "bytes_per_sec"}                  datagrams; application data
-//! FRAMES: {"queues", "zero_copy", "free", "forwarded_per_sec", "datagrams_per_sec",
-//!          "refused_per_sec", "tx_full_per_sec", "rx_ring_full_per_sec", "fill_ring_empty_per_sec",
+//! FRAMES: {"queues", "zero_copy", "free", "held", "receiving", "sending", "set_aside",
+//!          "forwarded_per_sec", "datagrams_per_sec", "refused_per_sec", "tx_full_per_sec",
+//!          "rx_ring_full_per_sec", "rx_dropped_per_sec", "fill_ring_empty_per_sec",
 //!          "wakeups_per_sec"}     of AF_XDP; null where it is off
 //! RING: {"waiting_bytes", "peak_bytes", "size_bytes"}         now; since the start; its size
 //! cpu, waiting: 1.0 is a whole core; waiting is for a core that another thread had

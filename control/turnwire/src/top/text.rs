@@ -5,7 +5,7 @@ use number::{Maybe, Percent, Short, Span};
 
 mod number;
 
-/// Fewer columns than this are not laid out for: lines are cut then.
+/// Tables are not laid out for fewer columns than this: their lines are cut then.
 pub const COLUMNS_MIN: usize = 80;
 /// Reasons listed, at most.
 const REASONS: usize = 6;
@@ -35,10 +35,7 @@ pub fn lines(frame: &Frame, room: Room) -> Vec<String> {
     if let Some(most) = room.lines.filter(|&most| most < all) {
         let most = most.max(1);
         lines.truncate(most - 1);
-        lines.push(format!(
-            "... and {} lines more, by a higher window, --once or --json",
-            all + 1 - most
-        ));
+        lines.push(format!("... {} lines more: --once shows them", all + 1 - most));
     }
     for line in &mut lines {
         fit(line, room.columns);
@@ -236,12 +233,12 @@ fn frames(workers: &[Worker], lines: &mut Vec<String>) {
     }
     lines.push(String::new());
     lines.push(
-        "AF_XDP queues zc  fwd/s dgram/s refuse/s txfull/s rxfull/s empty/s  wake/s  free"
+        "AF_XDP   q zc   fwd/s dgram/s refuse/s txfull/s lost/s wake/s  recv  send  free"
             .to_owned(),
     );
     for (worker, frames) in with() {
         lines.push(format!(
-            "{:<6}{:>7}{:>3}{:>7}{:>8}{:>9}{:>9}{:>9}{:>8}{:>8}{:>6}",
+            "{:<6}{:>4}{:>3}{:>8}{:>8}{:>9}{:>9}{:>7}{:>7}{:>6}{:>6}{:>6}",
             name(worker),
             frames.queues,
             frames.zero_copy,
@@ -249,9 +246,10 @@ fn frames(workers: &[Worker], lines: &mut Vec<String>) {
             Short(frames.datagrams_per_sec),
             Short(frames.refused_per_sec),
             Short(frames.tx_full_per_sec),
-            Short(frames.rx_ring_full_per_sec),
-            Short(frames.fill_ring_empty_per_sec),
+            Short(frames.rx_ring_full_per_sec + frames.rx_dropped_per_sec),
             Short(frames.wakeups_per_sec),
+            Short(frames.receiving),
+            Short(frames.sending),
             Short(frames.free)
         ));
     }
@@ -293,7 +291,7 @@ fn wrap(title: &str, items: impl Iterator<Item = String>, columns: usize, lines:
     let indent = 9;
     let (mut line, mut first) = (format!("{title:<indent$}"), true);
     for item in items {
-        if !first && line.len() + 3 + item.len() > columns.max(COLUMNS_MIN) {
+        if !first && line.len() + 3 + item.len() > columns {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent)) + ",");
             first = true;
         }

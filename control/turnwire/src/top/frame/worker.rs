@@ -35,6 +35,14 @@ pub struct Frames {
     pub zero_copy: f64,
     /// Frames on the free list.
     pub free: f64,
+    /// Frames with the worker.
+    pub held: f64,
+    /// Frames with queues to receive into.
+    pub receiving: f64,
+    /// Frames with queues to send.
+    pub sending: f64,
+    /// Frames that wait until a lost queue has surely let go of them.
+    pub set_aside: f64,
     /// Forwarded as they lay.
     pub forwarded_per_sec: f64,
     /// Handed on as datagrams.
@@ -45,6 +53,8 @@ pub struct Frames {
     pub tx_full_per_sec: f64,
     /// Dropped by the kernel: the worker was behind.
     pub rx_ring_full_per_sec: f64,
+    /// Dropped by the kernel: no frame to receive into, or too long for one.
+    pub rx_dropped_per_sec: f64,
     /// Times that the kernel had nothing to receive into.
     pub fill_ring_empty_per_sec: f64,
     /// System calls to wake the kernel.
@@ -177,16 +187,23 @@ fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
         |way| interval.rate("turnwire_af_xdp_frames_total", &[("worker", worker), ("way", way)]);
     let queues =
         |mode| interval.gauge("turnwire_af_xdp_queues", &[("worker", worker), ("mode", mode)]);
+    let place = |place| {
+        interval.gauge("turnwire_af_xdp_memory_frames", &[("worker", worker), ("place", place)])
+    };
     Some(Frames {
         queues: queues("copy") + queues("zero_copy"),
         zero_copy: queues("zero_copy"),
-        free: interval
-            .gauge("turnwire_af_xdp_memory_frames", &[("worker", worker), ("place", "free")]),
+        free: place("free"),
+        held: place("held"),
+        receiving: place("receiving"),
+        sending: place("sending"),
+        set_aside: place("set_aside"),
         forwarded_per_sec: way("forwarded"),
         datagrams_per_sec: way("datagram"),
         refused_per_sec: way("refused"),
         tx_full_per_sec: rate("turnwire_af_xdp_tx_full_total"),
         rx_ring_full_per_sec: rate("turnwire_af_xdp_rx_ring_full_total"),
+        rx_dropped_per_sec: rate("turnwire_af_xdp_rx_dropped_total"),
         fill_ring_empty_per_sec: rate("turnwire_af_xdp_fill_ring_empty_total"),
         wakeups_per_sec: rate("turnwire_af_xdp_wakeups_total"),
     })

@@ -77,7 +77,9 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
 fn af_xdp(count: f64) -> String {
     let mut page = "turnwire_af_xdp_queues{worker=\"0\",mode=\"copy\"} 1\n\
                     turnwire_af_xdp_queues{worker=\"0\",mode=\"zero_copy\"} 2\n\
-                    turnwire_af_xdp_memory_frames{worker=\"0\",place=\"free\"} 4032\n"
+                    turnwire_af_xdp_memory_frames{worker=\"0\",place=\"free\"} 4032\n\
+                    turnwire_af_xdp_memory_frames{worker=\"0\",place=\"receiving\"} 4000\n\
+                    turnwire_af_xdp_memory_frames{worker=\"0\",place=\"sending\"} 64\n"
         .to_owned();
     page += &format!(
         "turnwire_forwarded_packets_total{{tier=\"af_xdp\",direction=\"to_peer\"}} {}\n",
@@ -87,7 +89,8 @@ fn af_xdp(count: f64) -> String {
         let frames = count / f64::from(2 << at);
         page += &format!("turnwire_af_xdp_frames_total{{worker=\"0\",way=\"{way}\"}} {frames}\n");
     }
-    for (at, what) in ["tx_full", "rx_ring_full", "fill_ring_empty", "wakeups"].iter().enumerate() {
+    let counters = ["tx_full", "rx_ring_full", "fill_ring_empty", "wakeups", "rx_dropped"];
+    for (at, what) in counters.iter().enumerate() {
         let times = count / f64::from(16 << at);
         page += &format!("turnwire_af_xdp_{what}_total{{worker=\"0\"}} {times}\n");
     }
@@ -135,8 +138,8 @@ BATCH% mean    1  2-3  4-7 8-15  -31  -63  64+ >ctl  max   >w  max lost/s  ports
 w0       32    0    0    0    0   50    0   50   50  100    0    0  64.0k  16.0k
 s0        -    0    0    0    0   50    0   50   50  100    0    0  64.0k  16.0k
 
-AF_XDP queues zc  fwd/s dgram/s refuse/s txfull/s rxfull/s empty/s  wake/s  free
-w0          3  2  32.0k   16.0k    8.00k    4.00k    2.00k   1.00k     500 4.03k
+AF_XDP   q zc   fwd/s dgram/s refuse/s txfull/s lost/s wake/s  recv  send  free
+w0       3  2   32.0k   16.0k    8.00k    4.00k  2.25k    500 4.00k    64 4.03k
 
 XDP CORE    to peer/s   to client/s passed on/s
 0               64.0k             0           0
@@ -165,6 +168,17 @@ fn no_line_is_longer_than_the_terminal_however_much_is_relayed() {
 }
 
 #[test]
+fn a_narrow_window_loses_none_of_what_can_be_wrapped() {
+    let frame = frame(100.0, 102.0, 64_000.0);
+    let words = |columns| -> String {
+        let all = lines(&frame, Room { columns, lines: None });
+        let table = all.iter().position(|line| line.starts_with("TIER")).expect("a table");
+        all[1..table].join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(words(40), words(1000));
+}
+
+#[test]
 fn a_low_window_says_how_much_is_below_it() {
     let frame = frame(100.0, 102.0, 64_000.0);
     let all = lines(&frame, WIDE);
@@ -173,7 +187,7 @@ fn a_low_window_says_how_much_is_below_it() {
         assert_eq!(some.len(), most);
         assert_eq!(some[..most - 1], all[..most - 1]);
         let more = all.len() + 1 - most;
-        assert!(some[most - 1].starts_with(&format!("... and {more} lines more")), "{some:?}");
+        assert!(some[most - 1].starts_with(&format!("... {more} lines more")), "{some:?}");
     }
     assert_eq!(lines(&frame, Room { lines: Some(all.len()), ..WIDE }), all);
 }
