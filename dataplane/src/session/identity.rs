@@ -4,14 +4,17 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{Error, InconsistentKeys, ServerConfig};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The protocols of RFC 7443, in the order of preference. A client that offers none is served too.
 const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+
+/// A chain of certificates is a few KiB.
+const PEM_BYTES_MAX: u64 = 1 << 20;
 
 /// Largest DTLS record with its UDP and IP headers: below IPv6's minimum of 1,280 bytes.
 const DTLS_MTU: usize = 1200;
@@ -144,7 +147,15 @@ impl std::fmt::Debug for Identity {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|source| IdentityError::Read { path: path.into(), source })
+    let read = || {
+        let mut pem = Vec::new();
+        // a device has no end
+        if File::open(path)?.take(PEM_BYTES_MAX + 1).read_to_end(&mut pem)? as u64 > PEM_BYTES_MAX {
+            return Err(io::Error::other(format!("it has more than {PEM_BYTES_MAX} bytes")));
+        }
+        Ok(pem)
+    };
+    read().map_err(|source| IdentityError::Read { path: path.into(), source })
 }
 
 /// All certificates of a file, at least one.

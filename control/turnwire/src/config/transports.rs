@@ -89,6 +89,13 @@ impl Reader<'_> {
     fn certificate(&mut self) -> Option<Certificate> {
         let path = |given: Given<String>| Given { value: given.value.into(), source: given.source };
         let given = |key: &str| self.settings.one(key).cloned().map(path);
+        for key in ["cert", "key"] {
+            if let Some(empty) = self.settings.one(key).filter(|given| given.value.is_empty()) {
+                let message = "the name of the file is empty";
+                self.problems.push(Problem::new(&empty.source, message));
+                return None;
+            }
+        }
         match (given("cert"), given("key")) {
             (Some(chain), Some(key)) => return self.identity(chain, key),
             (Some(cert), None) => {
