@@ -21,6 +21,7 @@ mod error;
 mod hops;
 mod links;
 mod maps;
+mod narrowed;
 mod netlink;
 mod network;
 mod paths;

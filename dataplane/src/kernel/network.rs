@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use wire::HopCell;
@@ -19,7 +19,8 @@ use wire::HopCell;
 use super::hops::{HopKey, Hops, NO_HOP};
 use super::links::{LinkChange, Links};
 use super::maps::Mapping;
-use super::netlink::facts::{Lookup, Reach};
+use super::narrowed::Narrowed;
+use super::netlink::facts::{Lookup, Prefix, Reach};
 use super::netlink::{Event, Netlink, Refusal};
 use super::paths::{Path, Paths, Way};
 
@@ -65,6 +66,7 @@ pub(crate) struct Network {
     links: Links,
     hops: Hops,
     paths: Paths,
+    narrowed: Narrowed,
     lost: bool,
     news_lost: u64,
     questions_failed: u64,
@@ -78,6 +80,7 @@ impl Network {
             links: Links::default(),
             hops: Hops::new(cells),
             paths: Paths::default(),
+            narrowed: Narrowed::open(),
             lost: false,
             news_lost: 0,
             questions_failed: 0,
@@ -153,13 +156,16 @@ impl Network {
         settled
     }
 
-    /// About every second: asks about neighbours that only the program uses, and tries again what
-    /// had no place or no answer.
+    /// About every second: asks about neighbours that only the program uses, tries again what had no
+    /// place or no answer, and looks again at paths that may have become narrower.
     pub(crate) fn tick(&mut self) -> Settled {
         let mut settled = Settled::default();
         self.hops.tick(&self.links);
         if self.hops.has_room() && self.paths.counts().starved > 0 {
             self.paths.doubt_starved();
+        }
+        if self.narrowed.tick() {
+            self.paths.doubt_prefix(Prefix { address: Ipv6Addr::UNSPECIFIED.into(), len: 0 });
         }
         self.settle(&mut settled);
         settled
