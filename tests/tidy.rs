@@ -197,3 +197,16 @@ fn the_architecture_names_every_folder_and_the_readme_every_dependency() {
         .filter(|name| !readme.contains(&format!("`{name}`")));
     assert_none("no line in README.md for", missing.map(String::from).collect());
 }
+
+#[test]
+fn the_documents_name_no_source_that_is_not_there() {
+    let files = files();
+    let is_there = |name: &str| files.iter().any(|file| Path::new(file).ends_with(name));
+    let mut gone = Vec::new();
+    for page in files.iter().filter(|file| file.ends_with(".md")) {
+        let text = fs::read_to_string(root().join(page)).expect("a document");
+        let names = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+        gone.extend(names.filter(|name| !is_there(name)).map(|name| format!("{page}: {name}")));
+    }
+    assert_none("named, but not there", gone);
+}
