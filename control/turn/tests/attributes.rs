@@ -1,29 +1,14 @@
 //! The boundaries of every attribute's value, and of ChannelData.
 #![allow(clippy::unwrap_used, reason = "the code of a test")]
 
+#[path = "generator/request.rs"]
+mod request;
+
+use request::{builder, request};
 use turn::attribute::{
     AttributeType, ChannelNumber, Code, Family, Fault, Malformed, PasswordAlgorithm,
 };
-use turn::message::{
-    BuildError, Builder, ChannelData, Class, Message, Method, TransactionId, is_channel_data,
-};
-
-const ID: TransactionId = TransactionId([7; 12]);
-
-fn builder(out: &mut Vec<u8>) -> Builder<'_> {
-    Builder::new(out, Class::Request, Method::ALLOCATE, ID)
-}
-
-/// A request with these raw attributes.
-fn request(attributes: &[(AttributeType, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut builder = builder(&mut out);
-    for (kind, value) in attributes {
-        builder.attribute(*kind, value);
-    }
-    builder.finish().unwrap();
-    out
-}
+use turn::message::{BuildError, Builder, ChannelData, Message, is_channel_data};
 
 /// What the typed getter of `kind` says, whichever it is.
 fn check(message: &Message<'_>, kind: AttributeType) -> Result<(), Malformed> {

@@ -3,30 +3,14 @@
 
 #[path = "generator/message.rs"]
 mod generator;
+#[path = "generator/request.rs"]
+mod request;
 
+use request::{ID, builder, request};
 use turn::Seeded;
 use turn::attribute::AttributeType;
 use turn::integrity::{Hash, IntegrityError, Key};
-use turn::message::{
-    ATTRIBUTES_MAX, Builder, Class, Message, Method, ParseError, TransactionId, is_stun,
-};
-
-const ID: TransactionId = TransactionId([7; 12]);
-
-fn builder(out: &mut Vec<u8>) -> Builder<'_> {
-    Builder::new(out, Class::Request, Method::ALLOCATE, ID)
-}
-
-/// A request with these raw attributes.
-fn request(attributes: &[(AttributeType, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut builder = builder(&mut out);
-    for (kind, value) in attributes {
-        builder.attribute(*kind, value);
-    }
-    builder.finish().unwrap();
-    out
-}
+use turn::message::{ATTRIBUTES_MAX, Builder, Class, Message, Method, ParseError, is_stun};
 
 #[test]
 fn what_is_written_is_read_back() {

@@ -1,29 +1,16 @@
 //! The attributes that end a message: MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256, FINGERPRINT.
 #![allow(clippy::unwrap_used, reason = "the code of a test")]
 
+#[path = "generator/request.rs"]
+mod request;
+
+use request::{ID, builder, request};
 use turn::attribute::{AttributeType, Fault};
 use turn::integrity::{Hash, IntegrityError, Key};
-use turn::message::{BuildError, Builder, Class, Message, Method, ParseError, TransactionId};
-
-const ID: TransactionId = TransactionId([7; 12]);
+use turn::message::{BuildError, Builder, Class, Message, Method, ParseError};
 
 fn key() -> Key {
     Key::raw(b"key")
-}
-
-fn builder(out: &mut Vec<u8>) -> Builder<'_> {
-    Builder::new(out, Class::Request, Method::ALLOCATE, ID)
-}
-
-/// A request with these raw attributes.
-fn request(attributes: &[(AttributeType, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut builder = builder(&mut out);
-    for (kind, value) in attributes {
-        builder.attribute(*kind, value);
-    }
-    builder.finish().unwrap();
-    out
 }
 
 /// The header's length field, after something has been appended by hand.
