@@ -26,12 +26,38 @@ pub(crate) struct FrameCounters {
     pub(crate) queues: Counter,
     /// Of those, without copies.
     pub(crate) zero_copy: Counter,
-    /// Frames on the free list.
+    memory: Places,
+}
+
+/// A [`Census`], for others to read.
+#[derive(Debug, Default)]
+struct Places {
     free: Counter,
     held: Counter,
     filled: Counter,
     sent: Counter,
     stranded: Counter,
+}
+
+impl Places {
+    fn set(&self, census: Census) {
+        let Census { free, held, filled, sent, stranded } = census;
+        self.free.set(free.into());
+        self.held.set(held.into());
+        self.filled.set(filled.into());
+        self.sent.set(sent.into());
+        self.stranded.set(stranded.into());
+    }
+
+    fn census(&self) -> Census {
+        Census {
+            free: self.free.value() as u32,
+            held: self.held.value() as u32,
+            filled: self.filled.value() as u32,
+            sent: self.sent.value() as u32,
+            stranded: self.stranded.value() as u32,
+        }
+    }
 }
 
 /// One worker's AF_XDP at one moment.
@@ -102,23 +128,14 @@ impl FrameCounters {
 
     /// Where the frames are.
     pub(crate) fn see_memory(&self, umem: &Umem) {
-        self.set_memory(umem.census());
+        self.memory.set(umem.census());
     }
 
     /// The worker has no queues any more.
     pub(crate) fn disown(&self) {
         self.queues.set(0);
         self.zero_copy.set(0);
-        self.set_memory(Census::default());
-    }
-
-    fn set_memory(&self, census: Census) {
-        let Census { free, held, filled, sent, stranded } = census;
-        self.free.set(free.into());
-        self.held.set(held.into());
-        self.filled.set(filled.into());
-        self.sent.set(sent.into());
-        self.stranded.set(stranded.into());
+        self.memory.set(Census::default());
     }
 
     /// One frame that is left to a socket.
@@ -154,13 +171,7 @@ impl FrameCounters {
             invalid: self.invalid.value(),
             queues: self.queues.value(),
             zero_copy: self.zero_copy.value(),
-            memory: Census {
-                free: self.free.value() as u32,
-                held: self.held.value() as u32,
-                filled: self.filled.value() as u32,
-                sent: self.sent.value() as u32,
-                stranded: self.stranded.value() as u32,
-            },
+            memory: self.memory.census(),
         }
     }
 }
