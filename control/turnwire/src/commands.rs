@@ -73,6 +73,10 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
         (0, 0) => "none: a made-up user at each start".to_owned(),
         (users, secrets) => format!("{users} users, {secrets} secrets"),
     };
+    let absent = config.xdp.iter().filter(|given| !(host.has_interface)(&given.value));
+    let absent: Vec<String> = absent
+        .map(|given| format!("{}: there is no interface {}", given.source, given.value))
+        .collect();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {name:<12} {value}");
@@ -81,6 +85,9 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
     line("credentials", &credentials);
     line("fast path", &fast);
     line("AF_XDP", &af_xdp);
+    for problem in &absent {
+        line("not on this host", problem);
+    }
     match Plan::new(config, host) {
         Ok(plan) => {
             line("listening", &join(&plan.listen));

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 
 use crate::sys::{self, InterfaceAddress};
 
@@ -22,6 +23,8 @@ pub struct Host {
     pub parallelism: usize,
     /// Whether a socket can be bound to an address.
     pub can_bind: fn(IpAddr) -> bool,
+    /// Whether there is a network interface of this name.
+    pub has_interface: fn(&str) -> bool,
 }
 
 impl Host {
@@ -46,6 +49,7 @@ impl Host {
             parallelism: std::thread::available_parallelism().map_or(cores.len(), usize::from),
             cores,
             can_bind: |ip| UdpSocket::bind((ip, 0)).is_ok(),
+            has_interface: |name| Path::new("/sys/class/net").join(name).exists(),
         })
     }
 
@@ -172,6 +176,7 @@ pub(crate) mod tests {
             cores: vec![0, 1],
             parallelism: 2,
             can_bind: |ip| ip.is_unspecified() || ip.is_loopback(),
+            has_interface: |name| ["lo", "eth0"].contains(&name),
         }
     }
 

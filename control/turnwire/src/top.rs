@@ -64,10 +64,10 @@ Columns:
   BATCH%    batches received, by their size
   >ctl, >w  the rings to the control thread and to the worker in percent, now and at most
   lost/s    datagrams lost in full receive buffers
-  AF_XDP    queues, and of these zc: those without copies; frames forwarded, handed on as datagrams, refused,
-            of these for a full ring to send by; frames that the kernel lost (a full ring, or none
-            free to receive into); wakeups; frames that queues have to receive into and to send,
-            and free ones
+  AF_XDP    queues, and those of them without copies (zc); frames forwarded, handed on as
+            datagrams, refused, of these for a full ring to send by; frames that the kernel lost
+            (a full ring, or none free to receive into); wakeups; frames that queues have to
+            receive into and to send, and free ones
 
 JSON, one object a line:
   schema (1), unix, interval_secs, restarted, version, tier, uptime_secs, draining,
@@ -92,7 +92,10 @@ JSON, one object a line:
   held, receiving, sending, set_aside, forwarded_per_sec, datagrams_per_sec, refused_per_sec,
   tx_full_per_sec, rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec,
   wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
-  is {schema, unix, error}.";
+  is {schema, unix, error}.
+
+A relay that is gone may come back: only after ten readings in a row that failed does this end, with
+exit status 1.";
 
 /// # Errors
 /// It is not from a tenth of a second to an hour.
