@@ -155,7 +155,7 @@ fn changed_fragments() -> [Vec<u8>; 2] {
 }
 
 fn transport() -> Vec<Case> {
-    use Reason::{Malformed, NotOurs, ZeroChecksum};
+    use Reason::{Malformed, NotOurs, UnfinishedChecksum, ZeroChecksum};
     let udp_length = |name: &str, length: u16| {
         let sent = from_client(&call(name), b"some data");
         let at = if sent.source.is_ipv4() { 38 } else { 58 };
@@ -179,6 +179,13 @@ fn transport() -> Vec<Case> {
             }),
         ),
     ];
+    for name in ["44", "66", "46", "64", "second address", "inner a"] {
+        let call = call(name);
+        for sent in [from_client(&call, b"some data"), from_peer(&call, b"some data")] {
+            let frame = unfinished(&sent);
+            cases.push(bad(format!("{name}: a checksum to be made"), UnfinishedChecksum, frame));
+        }
+    }
     for length in [0, 7, 8, 20, 22, 65535] {
         for name in ["44", "66"] {
             let title = format!("{name}: UDP length {length}");
@@ -193,6 +200,19 @@ fn transport() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// With the sum of the pseudo-header for a checksum, as a kernel leaves it to a card.
+pub(crate) fn unfinished(sent: &Datagram) -> Vec<u8> {
+    let mut frame = sent.frame();
+    let udp = if sent.source.is_ipv4() { 34 } else { 54 };
+    let addresses = if sent.source.is_ipv4() { 26..34 } else { 22..54 };
+    let pseudo = [&frame[addresses], &frame[udp + 4..udp + 6], &[0, 17]].concat();
+    let words = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    let folded = ((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[udp + 6..udp + 8].copy_from_slice(&folded.to_be_bytes());
+    frame
 }
 
 fn channel_data() -> Vec<Case> {

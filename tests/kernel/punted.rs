@@ -108,6 +108,13 @@ fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
         ("options", fragmented.frame()),
         ("a first fragment", fragments[0].clone()),
         ("a later fragment", fragments[1].clone()),
+        (
+            "a checksum that is yet to be made",
+            cases::unfinished(
+                &Datagram::new((THEIR_MAC, OUR_MAC), at("44.9.0.9:1"), at("44.1.0.1:3478"))
+                    .carrying(&STUN),
+            ),
+        ),
         ("a frame too long", datagram("44.9.0.9:1", "44.1.0.1:3478", &long)),
         ("too big for the way out", from_client(&call("narrow"), &[7; 300]).frame()),
         ("a next hop not known", from_client(&call("no hop"), b"data").frame()),

@@ -14,6 +14,7 @@ mod memory;
 mod mtu;
 mod neighbours;
 mod no_loss;
+mod offloads;
 mod parity;
 mod path_mtu;
 mod privilege;

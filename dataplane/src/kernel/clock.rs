@@ -84,6 +84,14 @@ impl Clock {
     }
 }
 
+/// The kernel's CLOCK_MONOTONIC as ours, which it read between `before` and `after` of ours. The two are
+/// one but in a time namespace (time_namespaces(7)), where ours is the later moment: so that no expiry
+/// is late.
+pub(crate) fn as_ours(kernels: u64, before: Duration, after: Duration) -> u64 {
+    let [before, after] = [before, after].map(|time| time.as_nanos() as u64);
+    if (before..=after).contains(&kernels) { kernels } else { after }
+}
+
 /// Nanoseconds in a jiffy: `TICK_NSEC`, which the kernel tells as the resolution of its coarse
 /// clocks.
 pub(crate) fn jiffy_nanoseconds() -> io::Result<u64> {
@@ -119,6 +127,15 @@ mod tests {
             assert_eq!(clock.jiffies(Duration::from_millis(milliseconds)), jiffies);
         }
         assert!(clock.jiffies(Duration::MAX) > 1 << 40, "for ever is far away");
+    }
+
+    #[test]
+    fn in_a_time_namespace_of_its_own_a_process_goes_by_its_own_clock() {
+        let [before, after] = [Duration::from_nanos(1_000), Duration::from_nanos(1_900)];
+        assert_eq!(as_ours(1_200, before, after), 1_200, "one clock");
+        for kernels in [0, 999, 1_901, 86_400_000_000_000] {
+            assert_eq!(as_ours(kernels, before, after), 1_900);
+        }
     }
 
     #[test]

@@ -12,12 +12,13 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use wire::table::{Bucket, ENTRIES_MAX, Entry, Geometry, HASH_WORDS};
 use wire::{Counters, HOPS_MAX, HopCell, Punt};
 
-use super::clock::{Clock, Reading, jiffy_nanoseconds};
+use super::clock::{Clock, Reading, as_ours, jiffy_nanoseconds};
 use super::error::AttachError;
 use super::links::Ingress;
 use super::maps::{Mapping, memory_bytes};
 use super::punting::Punting;
 use super::shared::{FrameTables, SharedClock};
+use crate::link::socket::monotonic;
 
 /// Built by scripts/build-ebpf and committed, so that nobody else needs its toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/relay.o");
@@ -206,8 +207,11 @@ impl Program {
         // The smallest frame that the kernel accepts for a test run.
         let frame = [0u8; 64];
         let run = TestRunOptions { data_in: Some(&frame), repeat: 1, ..TestRunOptions::default() };
+        let before = monotonic();
         program.test_run(run).map_err(|error| refused(error.into()))?;
+        let after = monotonic();
         let [jiffies, nanoseconds] = self.clock.get(&0, 0).map_err(broken)?;
+        let nanoseconds = as_ours(nanoseconds, before, after);
         Ok(Reading { jiffies, nanoseconds })
     }
 }

@@ -56,6 +56,9 @@ pub fn plan<'t, F: Frame, T: Network, I: Ingress>(
         return Err(Reason::ForeignLink);
     }
     let forward = decide(&packet.datagram(frame), port, tables)?;
+    if packet.is_unfinished() {
+        return Err(Reason::UnfinishedChecksum);
+    }
     let hop = tables.hop(forward.route.hop).ok_or(Reason::NoHop)?;
     let delta = payload_delta(frame, &packet, &forward).ok_or(Reason::Malformed)?;
     arrange(frame, &packet, forward, hop, delta)

@@ -9,7 +9,8 @@
 //! A worker gives nothing back to the stack, so the stack gets whatever could be for somebody else,
 //! or needs what only the stack does: datagrams to another address on a port of ours, other
 //! protocols on a listening port (DTLS, RFC 7983), sources that the stack must judge (its martians,
-//! link-local addresses, which mean nothing without their interface), long frames.
+//! link-local addresses, which mean nothing without their interface), long frames, and those that the
+//! stack has yet to finish.
 
 use crate::headers::ChannelData;
 use crate::{Address, Family, Frame, LISTENER, Packet, PortUse, Reason, Tables};
@@ -72,7 +73,7 @@ pub fn is_punted<F: Frame, T: Tables, P: Places>(
         return false;
     }
     let Ok(packet) = Packet::parse(frame) else { return false };
-    if frame.size() > PUNTED_MAX || is_special(packet.src) {
+    if frame.size() > PUNTED_MAX || is_special(packet.src) || packet.is_unfinished() {
         return false;
     }
     let port = tables.port(packet.udp.dst.get());

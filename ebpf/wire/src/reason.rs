@@ -44,6 +44,8 @@ reasons! {
     LastHop = "last_hop",
     /// A UDP checksum of zero cannot cross from IPv4 to IPv6 without reading the payload.
     ZeroChecksum = "zero_checksum",
+    /// The UDP checksum is yet to be made, or the datagrams are yet to be cut: the kernel's.
+    UnfinishedChecksum = "unfinished_checksum",
     /// Does not fit the next hop's MTU once wrapped.
     TooBig = "too_big",
     /// The next hop's link address is not known, or its interface carries no fast path.
