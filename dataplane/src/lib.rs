@@ -44,7 +44,8 @@ pub use config::{
 pub use link::socket::{BufferSizes, monotonic};
 pub use plane::{Dataplane, WorkerInfo};
 pub use route::{
-    Client, Event, Permission, PermissionHops, PortId, Relayed, Route, TableFull, Transport,
+    Client, Event, IpFields, Permission, PermissionHops, PortId, Relayed, Route, TableFull,
+    Transport,
 };
 pub use session::{Identity, IdentityError};
 pub use stats::RouteCounters;

@@ -314,6 +314,7 @@ mod tests {
         let letter = Letter {
             kind: LetterKind::Client,
             dont_fragment: false,
+            marks: None,
             transport: crate::Transport::Udp,
             slot: 0,
             generation: 0,

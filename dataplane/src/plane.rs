@@ -4,6 +4,7 @@ mod frames;
 mod lanes;
 mod lend;
 mod moving;
+mod sending;
 mod start;
 
 use crate::config::{Config, OpenPortError, StartError, Tuning};
@@ -256,36 +257,6 @@ impl Dataplane {
         carried
     }
 
-    /// Sends to a client; to a UDP client from the listening address `client.local`. Over TCP and
-    /// TLS the bytes are one whole message, ChannelData with its padding. Dropped, and counted,
-    /// when the ring of its worker is full, or the client is not there any more.
-    pub fn to_client(&mut self, worker: usize, client: Client, bytes: &[u8]) {
-        let Client { transport, local, remote } = client;
-        let (kind, dont_fragment, slot, generation) = (LetterKind::Client, false, 0, 0);
-        let letter = Letter { kind, dont_fragment, transport, slot, generation, remote, local };
-        let sent = self.workers.get_mut(worker).is_some_and(|to| to.mail.send(&letter, bytes));
-        if !sent {
-            self.refused[Reason::RingFull as usize] += 1;
-        }
-    }
-
-    /// Sends to a peer from a relay port, with DF set if `dont_fragment`. Dropped, and counted,
-    /// when the worker's ring is full or the port is not open any more.
-    pub fn to_peer(&mut self, port: PortId, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
-        let Some(local) = self.slots.relay(port) else {
-            self.refused[Reason::PortClosed as usize] += 1;
-            return;
-        };
-        let (slot, generation) = (port.slot(), port.generation());
-        let (kind, transport) = (LetterKind::Peer, Transport::Udp);
-        let letter =
-            Letter { kind, dont_fragment, transport, slot, generation, remote: peer, local };
-        let mail = &mut self.workers[port.worker()].mail;
-        if mail.is_behind() || !mail.send(&letter, bytes) {
-            self.refused[Reason::RingFull as usize] += 1;
-        }
-    }
-
     /// Ends the connection of a TCP or TLS client, or the association of a DTLS client, once what
     /// was given to [`to_client`](Self::to_client) before is sent; where it is spliced, the peer's
     /// connection ends too. [`Event::Gone`] follows. A client that is not there is ignored.
@@ -407,26 +378,28 @@ impl Dataplane {
             let events = &mut mail.events;
             let mut wanted = None;
             let found = events.take(|letter, bytes| {
-                let Letter { transport, local, remote, slot, generation, .. } = *letter;
+                let Letter { transport, local, remote, slot, generation, marks, .. } = *letter;
                 match letter.kind {
                     LetterKind::Client => {
                         if slot == ELSEWHERE {
                             wanted = Wanted::of(remote, local, bytes);
                         }
-                        return on_event(Event::Client { worker, transport, local, remote, bytes });
+                        let event =
+                            Event::Client { worker, transport, local, remote, marks, bytes };
+                        return on_event(event);
                     }
                     LetterKind::Gone => {
                         return on_event(Event::Gone { worker, transport, local, remote });
                     }
                     LetterKind::Peer if slot == ELSEWHERE => {
                         let (port, relay, peer) = (PortId::NOBODY, local, remote);
-                        return on_event(Event::Peer { port, relay, peer, bytes });
+                        return on_event(Event::Peer { port, relay, peer, marks, bytes });
                     }
                     LetterKind::Peer | LetterKind::Unreachable => {}
                 }
                 let port = moves.heir(PortId::new(worker, slot, generation));
                 match slots.relay(port) {
-                    Some(relay) => on_event(told(letter.kind, port, relay, remote, bytes)),
+                    Some(relay) => on_event(told(letter, port, relay, bytes)),
                     None => refused[Reason::PortClosed as usize] += 1,
                 }
             });
@@ -470,19 +443,14 @@ impl Drop for Dataplane {
 }
 
 /// What a relay port was sent, or told by ICMP.
-fn told(
-    kind: LetterKind,
-    port: PortId,
-    relay: SocketAddr,
-    peer: SocketAddr,
-    bytes: &[u8],
-) -> Event<'_> {
-    match (kind, bytes) {
+fn told<'b>(letter: &Letter, port: PortId, relay: SocketAddr, bytes: &'b [u8]) -> Event<'b> {
+    let Letter { remote: peer, marks, .. } = *letter;
+    match (letter.kind, bytes) {
         (LetterKind::Unreachable, &[kind, code, a, b, c, d]) => {
             let data = u32::from_be_bytes([a, b, c, d]);
             Event::Unreachable { port, relay, peer, kind, code, data }
         }
-        _ => Event::Peer { port, relay, peer, bytes },
+        _ => Event::Peer { port, relay, peer, marks, bytes },
     }
 }
 

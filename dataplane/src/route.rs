@@ -1,5 +1,6 @@
 //! The nouns that the control thread speaks to the data plane in.
 
+use crate::batch::Marks;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -149,6 +150,16 @@ pub struct PermissionHops {
     pub to_client: u16,
 }
 
+/// What the IP header says of a datagram that goes on to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IpFields {
+    /// DF is set: a Send indication asked for it (RFC 8656 section 14).
+    pub dont_fragment: bool,
+    /// TTL, a hop less than it came with, and DSCP and ECN as they came (RFC 8656 section 14); the
+    /// host's own where absent. A TTL of 0 never leaves.
+    pub marks: Option<Marks>,
+}
+
 /// Something from outside for the control thread.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -163,6 +174,8 @@ pub enum Event<'a> {
         local: SocketAddr,
         /// The client's transport address.
         remote: SocketAddr,
+        /// What it leaves with if it goes on to a peer; nothing where it came over TCP, TLS or DTLS.
+        marks: Option<Marks>,
         /// Payload.
         bytes: &'a [u8],
     },
@@ -186,6 +199,9 @@ pub enum Event<'a> {
         relay: SocketAddr,
         /// The peer's transport address.
         peer: SocketAddr,
+        /// What it leaves with if it goes on to a client over UDP; nothing where a session thread has
+        /// the port.
+        marks: Option<Marks>,
         /// Payload.
         bytes: &'a [u8],
     },

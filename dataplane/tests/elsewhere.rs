@@ -4,10 +4,12 @@
 #[path = "support/rig.rs"]
 mod rig;
 
-use dataplane::{Route, Transport, monotonic};
-use rig::{Host, PATIENCE, Rig, Told, channel_data, stun};
+use dataplane::batch::Marks;
+use dataplane::{IpFields, Route, Transport, monotonic};
+use rig::{Host, PATIENCE, Rig, Told, channel_data, stun, udp};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
+use wire::Reason;
 
 /// A relay with two workers, a client, and the worker that the client reaches.
 fn parted() -> (Rig, Host, usize) {
@@ -62,7 +64,7 @@ fn until_direct(
             }
             assert!(got.is_empty() && told.is_empty(), "{got:?} {told:?}");
         }
-        rig.plane.to_peer(route.port, route.peer, data, false);
+        rig.plane.to_peer(route.port, route.peer, data, IpFields::default());
         rig.plane.flush();
         loop {
             let got = peer.receive(1, PATIENCE);
@@ -98,6 +100,52 @@ fn the_first_datagram_goes_around_and_the_others_straight() {
     rig.until("all are settled", |stats| {
         stats.workers.iter().all(|worker| worker.settled() == worker.received)
     });
+}
+
+#[test]
+fn what_goes_around_keeps_its_ttl_and_traffic_class_and_ends_with_its_last_hop() {
+    let (mut rig, mut client, worker) = parted();
+    let mut peer = Host::new("127.0.0.1");
+    let route = channel(&mut rig, &client, &peer, worker);
+    // given a first datagram, on its way to the control thread
+    client.put(
+        route.listener,
+        &channel_data(0x4001, b"round", 0),
+        Some(Marks { ttl: 9, tos: 0xb9 }),
+    );
+    client.flush();
+    let told = rig.told(1, PATIENCE);
+    let [Told::Client { marks, .. }] = told[..] else { panic!("{told:?}") };
+    // when it is sent on, behind one that had come with a TTL of 1
+    let last = Some(Marks { ttl: 0, tos: 0xb9 });
+    for marks in [last, marks] {
+        let fields = IpFields { dont_fragment: false, marks };
+        rig.plane.to_peer(route.port, route.peer, b"round", fields);
+    }
+    rig.plane.flush();
+    // then
+    let got = peer.receive_one();
+    assert_eq!((got.from, got.marks), (route.relay, Marks { ttl: 8, tos: 0xb9 }));
+    // and so are a peer's, for which no worker has a permission
+    peer.put(route.relay, b"back", None);
+    peer.flush();
+    assert_eq!(client.receive_one().bytes, channel_data(0x4001, b"back", 0));
+    rig.plane.remove_route(&route);
+    peer.put(route.relay, b"data", Some(Marks { ttl: 200, tos: 0x28 }));
+    peer.flush();
+    let told = rig.told(1, PATIENCE);
+    let [Told::Peer { marks, .. }] = told[..] else { panic!("{told:?}") };
+    for marks in [last, marks] {
+        rig.plane.data_to_client(worker, udp(route.listener, client.address), b"data", marks);
+    }
+    rig.plane.flush();
+    assert_eq!(client.receive_one().marks, Marks { ttl: 199, tos: 0x28 });
+    assert_eq!(rig.plane.stats().refused_control[Reason::LastHop as usize], 2);
+    // an answer has the host's own
+    rig.plane.to_client(worker, udp(route.listener, client.address), &stun(0));
+    rig.plane.flush();
+    let marks = client.receive_one().marks;
+    assert!(marks.ttl != 199 && marks.tos == 0, "{marks:?}");
 }
 
 #[test]

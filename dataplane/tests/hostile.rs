@@ -5,7 +5,7 @@
 mod rig;
 
 use dataplane::batch::Marks;
-use dataplane::{Config, Dataplane, OpenPortError, StartError, Tuning, monotonic};
+use dataplane::{Config, Dataplane, IpFields, OpenPortError, StartError, Tuning, monotonic};
 use mio::{Poll, Token, Waker};
 use rig::{Host, PATIENCE, Rig, Told, channel_data, config, stun};
 use std::net::SocketAddr;
@@ -149,11 +149,11 @@ fn an_old_owner_of_a_port_cannot_reach_the_new_one() {
         // when every old owner sends and closes
         for old in &owners {
             assert_ne!(*old, current.0);
-            rig.plane.to_peer(*old, peer.address, b"stale", false);
+            rig.plane.to_peer(*old, peer.address, b"stale", IpFields::default());
             rig.plane.close_port(*old);
         }
         // then only the new one is heard, and it is still open
-        rig.plane.to_peer(current.0, peer.address, b"fresh", false);
+        rig.plane.to_peer(current.0, peer.address, b"fresh", IpFields::default());
         rig.plane.flush();
         let got = peer.receive_one();
         assert_eq!((got.from, &got.bytes[..]), (current.1, &b"fresh"[..]), "round {round}");

@@ -267,7 +267,7 @@ fn what_an_old_owner_has_told_and_nobody_has_read_yet_is_the_new_owners() {
     let told = world.rig.told(20, PATIENCE);
     assert_eq!(told.len(), 20);
     for (number, told) in (0..).zip(told) {
-        let Told::Peer { port: of, relay, peer, bytes } = told else { panic!("{told:?}") };
+        let Told::Peer { port: of, relay, peer, bytes, .. } = told else { panic!("{told:?}") };
         assert_eq!((of, relay, peer), (port, route.relay, stranger.address));
         assert_eq!(bytes, u32::to_be_bytes(number));
     }

@@ -4,7 +4,7 @@
 mod rig;
 
 use dataplane::batch::Marks;
-use dataplane::monotonic;
+use dataplane::{IpFields, monotonic};
 use rig::{Host, PATIENCE, Rig, Told, channel_data, stun};
 use std::time::Duration;
 use wire::{Direction, Reason};
@@ -137,13 +137,12 @@ fn messages_go_to_the_control_thread_and_its_answers_come_back() {
         let mut client = Host::new(client_ip);
         let mut local = rig.listener(usize::from(client.address.is_ipv6()));
         local.set_ip(reached.parse().unwrap());
-        client.send(local, &stun(8));
+        client.put(local, &stun(8), Some(Marks { ttl: 33, tos: 0x89 }));
+        client.flush();
         let told = rig.told(1, PATIENCE);
         let (worker, remote, bytes) = (0, client.address, stun(8));
-        assert_eq!(
-            told,
-            [Told::Client { worker, transport: dataplane::Transport::Udp, local, remote, bytes }]
-        );
+        let (transport, marks) = (dataplane::Transport::Udp, Some(Marks { ttl: 32, tos: 0x89 }));
+        assert_eq!(told, [Told::Client { worker, transport, local, remote, marks, bytes }]);
         rig.plane.to_client(0, rig::udp(local, remote), b"an answer");
         rig.plane.flush();
         let got = client.receive_one();
@@ -173,12 +172,13 @@ fn a_peer_without_a_route_goes_to_the_control_thread_and_can_be_answered() {
     let mut rig = Rig::start(1, &["127.0.0.1:0"]);
     let mut peer = Host::new("127.0.0.1");
     let (port, relay) = rig.open(0, "127.0.0.1");
-    peer.send(relay, b"who is there");
+    peer.put(relay, b"who is there", Some(Marks { ttl: 1, tos: 0 }));
+    peer.flush();
     let told = rig.told(1, PATIENCE);
-    let bytes = b"who is there".to_vec();
-    assert_eq!(told, [Told::Peer { port, relay, peer: peer.address, bytes }]);
+    let (bytes, marks) = (b"who is there".to_vec(), Some(Marks { ttl: 0, tos: 0 }));
+    assert_eq!(told, [Told::Peer { port, relay, peer: peer.address, marks, bytes }]);
     for dont_fragment in [false, true, false] {
-        rig.plane.to_peer(port, peer.address, b"it is me", dont_fragment);
+        rig.plane.to_peer(port, peer.address, b"it is me", IpFields { dont_fragment, marks: None });
         rig.plane.flush();
         let got = peer.receive_one();
         assert_eq!((got.from, &got.bytes[..]), (relay, &b"it is me"[..]));
@@ -199,10 +199,12 @@ fn two_clients_of_one_relay_reach_each_other_inside() {
     b.channel = 0x4abc;
     rig.plane.add_route(&a).unwrap();
     // when only one of them has a channel, the other's side is the control thread's
-    alice.send(listener, &channel_data(0x4000, b"half", 1));
+    alice.put(listener, &channel_data(0x4000, b"half", 1), Some(Marks { ttl: 50, tos: 4 }));
+    alice.flush();
     let told = rig.told(1, PATIENCE);
     let (port, relay, peer, bytes) = (b.port, b.relay, a.relay, b"half".to_vec());
-    assert_eq!(told, [Told::Peer { port, relay, peer, bytes }]);
+    let marks = Some(Marks { ttl: 48, tos: 4 });
+    assert_eq!(told, [Told::Peer { port, relay, peer, marks, bytes }], "two hops later");
     // nor when the other's channel is over
     rig.plane.add_route(&dataplane::Route { expires: monotonic(), ..b }).unwrap();
     alice.send(listener, &channel_data(0x4000, b"over", 0));

@@ -4,7 +4,7 @@
 #[path = "support/rig.rs"]
 mod rig;
 
-use dataplane::{Route, monotonic};
+use dataplane::{IpFields, Route, monotonic};
 use rig::{Host, PATIENCE, Rig, Told, channel_data};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -65,11 +65,11 @@ fn the_control_thread_is_told_of_icmp_errors_with_relay_and_peer() {
         client.send(listener, &channel_data(0x4000, b"nobody", 0));
         assert_eq!(rig.told(1, PATIENCE), std::slice::from_ref(&expected), "{ip}");
         // and the same for what the control thread sends
-        rig.plane.to_peer(port, peer, b"nobody", false);
+        rig.plane.to_peer(port, peer, b"nobody", IpFields::default());
         rig.plane.flush();
         assert_eq!(rig.told(1, PATIENCE), std::slice::from_ref(&expected), "{ip}");
         // and nothing of a port that is closed
-        rig.plane.to_peer(port, peer, b"nobody", false);
+        rig.plane.to_peer(port, peer, b"nobody", IpFields::default());
         rig.plane.close_port(port);
         rig.plane.flush();
         assert_eq!(rig.told(1, Duration::from_millis(50)), [], "{ip}");
@@ -109,8 +109,8 @@ fn answers_of_the_control_thread_get_past_the_errors_of_another_peer() {
     let (port, relay) = rig.open(0, "127.0.0.1");
     let gone = closed_port("127.0.0.1");
     for round in 0..200_u32 {
-        rig.plane.to_peer(port, gone, b"nobody", false);
-        rig.plane.to_peer(port, peer.address, &round.to_be_bytes(), false);
+        rig.plane.to_peer(port, gone, b"nobody", IpFields::default());
+        rig.plane.to_peer(port, peer.address, &round.to_be_bytes(), IpFields::default());
         rig.plane.flush();
         let got = peer.receive_one();
         assert_eq!((got.from, &got.bytes[..]), (relay, &round.to_be_bytes()[..]));
@@ -126,8 +126,13 @@ fn datagrams_behind_one_that_the_kernel_refuses_still_leave() {
     let refused = ["255.255.255.255:9", "127.0.0.1:0", "[::1]:9"].map(|to| to.parse().unwrap());
     for round in 0..50_u8 {
         for to in refused {
-            rig.plane.to_peer(port, to, b"never", false);
-            rig.plane.to_peer(port, peer.address, &[round], round % 2 == 0);
+            rig.plane.to_peer(port, to, b"never", IpFields::default());
+            rig.plane.to_peer(
+                port,
+                peer.address,
+                &[round],
+                IpFields { dont_fragment: round % 2 == 0, marks: None },
+            );
         }
         rig.plane.flush();
         let got = peer.receive(3, PATIENCE);

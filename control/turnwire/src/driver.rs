@@ -42,6 +42,7 @@ use crate::reload::Reloader;
 use crate::{clock, sys};
 use drain::Drain;
 use inbox::Inbox;
+use outlet::PassesOn;
 use pinning::Pinning;
 use reload::Reloads;
 use summary::Summary;
@@ -248,9 +249,11 @@ impl Driver {
                 return Turn::Idle;
             }
             self.outlet.counts.events += count as u64;
-            for input in self.inbox.inputs() {
+            for (input, marks) in self.inbox.inputs() {
+                self.outlet.passes_on = PassesOn::of(&input, marks);
                 self.server.handle(clock::now(), input, &mut self.outlet);
             }
+            self.outlet.passes_on = PassesOn::default();
             self.outlet.plane.flush();
         }
         Turn::Busy

@@ -1,14 +1,15 @@
 //! Datagrams between a worker and the control thread, in a ring of bytes.
 //!
 //! ```text
-//! | kind 1 | way 1 | size 2 | slot 4 | generation 4 | remote 28 | local 28 | payload ... | next
-//!                                                    family 2, port 2, scope 4, address 16, 4 zero
+//! | kind 1 | way 1 | size 2 | slot 4 | generation 4 | remote 26 | local 26 | TTL 1 | TOS 1 | 2 zero |
+//! | payload ... | next                                  family 2, port 2, scope 4, address 16, 2 zero
 //! ```
 //!
 //! Bytes instead of slots: a 20-byte Refresh takes 88 bytes of the ring and a datagram of 60 kB
 //! still fits. The ring is allocated once; a datagram is copied in once, and out of it only where
 //! it happens to lie across the ring's end.
 
+use crate::batch::Marks;
 use crate::route::Transport;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -16,7 +17,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 /// Bytes in front of each payload.
 pub(crate) const HEADER: usize = 68;
 
-const ADDRESS: usize = 28;
+const ADDRESS: usize = 26;
+
+/// Where the marks are.
+const MARKS: usize = 12 + 2 * ADDRESS;
 
 /// What is to be done with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,9 @@ pub(crate) const ELSEWHERE: u32 = u32::MAX;
 pub(crate) struct Letter {
     pub(crate) kind: LetterKind,
     pub(crate) dont_fragment: bool,
+    /// What the datagram that it came as leaves with, or this one is to leave with: see
+    /// [`IpFields`](crate::IpFields).
+    pub(crate) marks: Option<Marks>,
     /// Of a client.
     pub(crate) transport: Transport,
     /// Of the relay port; for a client's 0, or [`ELSEWHERE`].
@@ -57,12 +64,17 @@ impl Letter {
     fn encode(&self, size: u16) -> [u8; HEADER] {
         let mut header = [0; HEADER];
         header[0] = self.kind as u8;
-        header[1] = u8::from(self.dont_fragment) | (self.transport as u8) << 1;
+        header[1] = u8::from(self.dont_fragment)
+            | (self.transport as u8) << 1
+            | u8::from(self.marks.is_some()) << 3;
         header[2..4].copy_from_slice(&size.to_ne_bytes());
         header[4..8].copy_from_slice(&self.slot.to_ne_bytes());
         header[8..12].copy_from_slice(&self.generation.to_ne_bytes());
         encode_address(&mut header[12..12 + ADDRESS], &self.remote);
-        encode_address(&mut header[12 + ADDRESS..], &self.local);
+        encode_address(&mut header[12 + ADDRESS..MARKS], &self.local);
+        if let Some(Marks { ttl, tos }) = self.marks {
+            header[MARKS..MARKS + 2].copy_from_slice(&[ttl, tos]);
+        }
         header
     }
 
@@ -74,11 +86,13 @@ impl Letter {
         let letter = Self {
             kind: LetterKind::ALL[usize::from(header[0]) % LetterKind::ALL.len()],
             dont_fragment: header[1] & 1 != 0,
+            marks: (header[1] & 8 != 0)
+                .then(|| Marks { ttl: header[MARKS], tos: header[MARKS + 1] }),
             transport: Transport::ALL[usize::from(header[1] >> 1) % Transport::ALL.len()],
             slot: word(4),
             generation: word(8),
             remote: decode_address(&header[12..12 + ADDRESS]),
-            local: decode_address(&header[12 + ADDRESS..]),
+            local: decode_address(&header[12 + ADDRESS..MARKS]),
         };
         (letter, u16::from_ne_bytes([header[2], header[3]]).into())
     }
@@ -197,6 +211,7 @@ mod tests {
         Letter {
             kind: LetterKind::Peer,
             dont_fragment: slot.is_multiple_of(2),
+            marks: (!slot.is_multiple_of(3)).then_some(Marks { ttl: slot as u8, tos: 0xb8 }),
             transport: Transport::ALL[slot as usize % 4],
             slot,
             generation: 9,

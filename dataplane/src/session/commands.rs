@@ -186,10 +186,11 @@ impl Session {
     }
 
     fn letter(&mut self, letter: &Letter, bytes: &[u8], now: Duration) {
-        let Letter { transport, local, remote, slot, generation, dont_fragment, .. } = *letter;
+        let Letter { transport, local, remote, slot, generation, dont_fragment, marks, .. } =
+            *letter;
         if letter.kind == LetterKind::Peer {
             let by = SocketId::port(slot);
-            let departure = Departure { by, to: remote, from: None, marks: None, dont_fragment };
+            let departure = Departure { by, to: remote, from: None, marks, dont_fragment };
             return self.relay.letter(slot, generation, departure, bytes);
         }
         let client = Client { transport, local, remote };

@@ -41,6 +41,7 @@ impl Desk {
         let letter = Letter {
             kind,
             dont_fragment: false,
+            marks: None,
             transport: Transport::Udp,
             slot: id.slot(),
             generation: id.generation(),
@@ -75,5 +76,6 @@ impl Desk {
 
 fn letter(kind: LetterKind, client: &Client) -> Letter {
     let Client { transport, local, remote } = *client;
-    Letter { kind, dont_fragment: false, transport, slot: 0, generation: 0, remote, local }
+    let (dont_fragment, marks, slot, generation) = (false, None, 0, 0);
+    Letter { kind, dont_fragment, marks, transport, slot, generation, remote, local }
 }

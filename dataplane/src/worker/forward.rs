@@ -1,7 +1,7 @@
 //! Batches on their way through: judged, changed in place, sent, counted.
 
 use super::indication::DataHeader;
-use super::judge::{Judgement, Plan, Relaying, TO_LISTENER, TO_RELAY, judge};
+use super::judge::{Judgement, Plan, Relaying, TO_LISTENER, TO_RELAY, judge, marks};
 use super::{Tables, Worker};
 use crate::batch::{Batch, Outcome, SocketId, SocketKind};
 use crate::link::Link;
@@ -156,6 +156,7 @@ impl<L: Link> Worker<L> {
         let letter = Letter {
             kind: side.kind,
             dont_fragment: false,
+            marks: marks(arrival),
             transport: Transport::Udp,
             slot: match (side.id, side.kind) {
                 (Some(id), _) => id.slot(),

@@ -198,7 +198,7 @@ fn data<'t>(arrival: &Arrival, permits: &'t Permits<'_>, egress: &Egress) -> Jud
 }
 
 /// What is kept of the header received (RFC 8656 section 14).
-fn marks(arrival: &Arrival) -> Option<Marks> {
+pub(super) fn marks(arrival: &Arrival) -> Option<Marks> {
     Some(Marks { ttl: arrival.ttl.saturating_sub(1), tos: arrival.tos })
 }
 

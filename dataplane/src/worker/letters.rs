@@ -67,15 +67,16 @@ fn direction(letter: &Letter) -> Direction {
 
 fn to_client(egress: &Egress, letter: &Letter) -> Result<Departure, Reason> {
     let (by, from) = egress.by_listener(letter.local).ok_or(Reason::NotOurs)?;
-    Ok(Departure { by, to: letter.remote, from, marks: None, dont_fragment: false })
+    let marks = letter.marks;
+    Ok(Departure { by, to: letter.remote, from, marks, dont_fragment: false })
 }
 
 fn to_peer(egress: &Egress, letter: &Letter) -> Result<Departure, Reason> {
     let owner = egress.owner(letter.slot);
     let owner = owner.filter(|id| id.generation() == letter.generation);
     let by = owner.and_then(|id| egress.by_port(id)).ok_or(Reason::PortClosed)?;
-    let dont_fragment = letter.dont_fragment;
-    Ok(Departure { by, to: letter.remote, from: None, marks: None, dont_fragment })
+    let Letter { remote: to, marks, dont_fragment, .. } = *letter;
+    Ok(Departure { by, to, from: None, marks, dont_fragment })
 }
 
 /// How a datagram that came from the control thread is entered in a batch.

@@ -43,6 +43,7 @@ impl<L: Link> Worker<L> {
                 transport: crate::route::Transport::Udp,
                 kind: LetterKind::Unreachable,
                 dont_fragment: false,
+                marks: None,
                 slot,
                 generation: owner.generation(),
                 remote: peer,

@@ -182,6 +182,7 @@ fn a_stale_close_and_a_stale_letter_reach_nobody() {
         let letter = Letter {
             kind,
             dont_fragment,
+            marks: None,
             transport: Transport::Udp,
             slot,
             generation,
@@ -205,6 +206,7 @@ fn commands_are_carried_out_before_the_letters_that_rely_on_them() {
     let letter = Letter {
         kind,
         dont_fragment: true,
+        marks: None,
         transport: Transport::Udp,
         slot: 4,
         generation: 0,
@@ -238,8 +240,16 @@ fn what_was_given_before_the_end_is_sent_in_the_last_rounds() {
     let mut bench = bench();
     let (remote, local) = (address(CLIENT), address(LISTENER));
     let (kind, transport) = (LetterKind::Client, Transport::Udp);
-    let letter =
-        Letter { kind, dont_fragment: false, transport, slot: 0, generation: 0, remote, local };
+    let letter = Letter {
+        kind,
+        dont_fragment: false,
+        marks: None,
+        transport,
+        slot: 0,
+        generation: 0,
+        remote,
+        local,
+    };
     // given more than one round sends
     let many = 200_u8;
     assert!((0..many).all(|number| bench.control.send(&letter, &[number])));

@@ -115,7 +115,8 @@ impl Rig {
     /// The one message that a client sends, as the control thread is told of it.
     pub fn heard(&mut self) -> (Client, Vec<u8>) {
         let told = self.told(1, PATIENCE);
-        let [Told::Client { worker: SESSION, transport, local, remote, bytes }] = &told[..] else {
+        let [Told::Client { worker: SESSION, transport, local, remote, bytes, .. }] = &told[..]
+        else {
             panic!("{told:?}")
         };
         (Client { transport: *transport, local: *local, remote: *remote }, bytes.clone())

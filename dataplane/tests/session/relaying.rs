@@ -3,7 +3,7 @@
 use crate::kit::*;
 use crate::rig::Told;
 use dataplane::session::Ending;
-use dataplane::{Route, monotonic};
+use dataplane::{IpFields, Route, monotonic};
 use std::io::Write;
 use std::time::Duration;
 
@@ -113,9 +113,9 @@ fn what_has_no_channel_is_the_control_threads() {
     other.send_to(b"hello", route.relay).unwrap();
     let told = rig.told(1, PATIENCE);
     let (port, relay, peer) = (route.port, route.relay, other.local_addr().unwrap());
-    assert_eq!(told, [Told::Peer { port, relay, peer, bytes: b"hello".to_vec() }]);
+    assert_eq!(told, [Told::Peer { port, relay, peer, marks: None, bytes: b"hello".to_vec() }]);
     // which answers through the same port
-    rig.plane.to_peer(port, peer, b"you too", false);
+    rig.plane.to_peer(port, peer, b"you too", IpFields::default());
     rig.plane.flush();
     assert_eq!(receive(&other), (b"you too".to_vec(), relay));
 }

@@ -43,6 +43,7 @@ pub enum Told {
         transport: Transport,
         local: SocketAddr,
         remote: SocketAddr,
+        marks: Option<Marks>,
         bytes: Vec<u8>,
     },
     Gone {
@@ -53,6 +54,7 @@ pub enum Told {
         port: PortId,
         relay: SocketAddr,
         peer: SocketAddr,
+        marks: Option<Marks>,
         bytes: Vec<u8>,
     },
     Unreachable {
@@ -142,8 +144,9 @@ impl Rig {
         loop {
             self.plane.poll(64, &mut |event| {
                 told.push(match event {
-                    Event::Client { worker, transport, local, remote, bytes } => {
-                        Told::Client { worker, transport, local, remote, bytes: bytes.to_vec() }
+                    Event::Client { worker, transport, local, remote, marks, bytes } => {
+                        let bytes = bytes.to_vec();
+                        Told::Client { worker, transport, local, remote, marks, bytes }
                     }
                     Event::Gone { worker, transport, local, remote } => {
                         Told::Gone { worker, client: Client { transport, local, remote } }
@@ -151,8 +154,8 @@ impl Rig {
                     Event::Unreachable { port, relay, peer, kind, code, data } => {
                         Told::Unreachable { port, relay, peer, icmp: (kind, code, data) }
                     }
-                    Event::Peer { port, relay, peer, bytes } => {
-                        Told::Peer { port, relay, peer, bytes: bytes.to_vec() }
+                    Event::Peer { port, relay, peer, marks, bytes } => {
+                        Told::Peer { port, relay, peer, marks, bytes: bytes.to_vec() }
                     }
                 });
             });

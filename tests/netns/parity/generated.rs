@@ -347,7 +347,7 @@ impl Generator {
         id
     }
 
-    /// A plain one goes on as channel data does; the control thread, which takes the others, knows no TTL.
+    /// A plain one goes on as channel data does; the control thread takes the others.
     fn send_indication(&mut self, sent: &mut Sent, mut data: Vec<u8>) {
         let call = sent.call;
         if matches!(call.role, Role::Inner(_)) {
@@ -367,7 +367,7 @@ impl Generator {
             _ if whole => call.permitted(),
             _ => call.permitted_plainly(),
         };
-        if peer == call.stranger() || sent.ttl <= 1 && !odd {
+        if peer == call.stranger() || sent.ttl <= 1 {
             sent.out = None;
         }
         let mut message = Builder::new(kind::SEND_INDICATION, self.transaction());

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Wires;
 use turnwire_tests::client::Client;
 use turnwire_tests::frame::{Datagram, Mac};
@@ -61,9 +61,8 @@ impl<'a> Stand<'a> {
         Ok(stand)
     }
 
-    /// Until the relay's own tier carries every call each way, and the workers that the host's stack
-    /// gives a client's datagrams to have its relay port: the first of them goes by the control thread,
-    /// which knows no TTL.
+    /// Until the relay's own tier carries every call each way. The first that the host's stack gives to
+    /// a worker that has not the relay port goes by the control thread, and keeps its TTL as well.
     fn warm_up(&self, calls: &[Call]) -> Result<()> {
         for call in calls.iter().filter(|call| call.role != Role::Gone) {
             for direction in Direction::ALL {
@@ -78,11 +77,8 @@ impl<'a> Stand<'a> {
                     Ok((self.relay.forwarded(direction)? > before).then_some(()))
                 })?;
                 let odd = Sent { shape: Shape::Options, ..plain.clone() };
-                wait::until(
-                    &format!("{call:?} is carried {direction:?} by sockets"),
-                    SOON,
-                    || Ok((self.there_and_out(&odd)?.ttl() == plain.ttl - 1).then_some(())),
-                )?;
+                let ttl = self.there_and_out(&odd)?.ttl();
+                ensure!(ttl == plain.ttl - 1, "{call:?} {direction:?}: TTL {ttl}");
             }
         }
         Ok(())

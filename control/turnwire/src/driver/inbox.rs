@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use dataplane::Event;
+use dataplane::batch::Marks;
 use turn::{Client, Icmp, Input, Origin, Transport};
 
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ enum From {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
-    events: Vec<(From, Range<usize>)>,
+    events: Vec<(From, Option<Marks>, Range<usize>)>,
 }
 
 impl Inbox {
@@ -35,7 +36,7 @@ impl Inbox {
     /// Adds an event.
     pub(super) fn push(&mut self, event: &Event<'_>) {
         let (from, bytes) = match *event {
-            Event::Client { worker, transport, local, remote, bytes } => {
+            Event::Client { worker, transport, local, remote, bytes, .. } => {
                 let client = Client { remote, local, transport: transport_of(transport) };
                 (From::Client { client, origin: origin(worker) }, bytes)
             }
@@ -48,21 +49,26 @@ impl Inbox {
                 (From::Unreachable { relay, peer, icmp: Icmp { kind, code, data } }, &[][..])
             }
         };
+        let marks = match *event {
+            Event::Client { marks, .. } | Event::Peer { marks, .. } => marks,
+            Event::Gone { .. } | Event::Unreachable { .. } => None,
+        };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.events.push((from, start..self.bytes.len()));
+        self.events.push((from, marks, start..self.bytes.len()));
     }
 
-    /// The batch, in the order in which it came.
-    pub(super) fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
-        self.events.iter().map(|(from, range)| {
+    /// The batch, in the order in which it came; with each what a datagram leaves with that goes on.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = (Input<'_>, Option<Marks>)> {
+        self.events.iter().map(|(from, marks, range)| {
             let bytes = &self.bytes[range.clone()];
-            match *from {
+            let input = match *from {
                 From::Client { client, origin } => Input::Client { client, origin, bytes },
                 From::Gone { client, origin } => Input::Gone { client, origin },
                 From::Peer { relay, peer } => Input::Peer { relay, peer, bytes },
                 From::Unreachable { relay, peer, icmp } => Input::Unreachable { relay, peer, icmp },
-            }
+            };
+            (input, *marks)
         })
     }
 }
@@ -91,10 +97,12 @@ mod tests {
         let mut inbox = Inbox::default();
         let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
         // when
+        let marks = |port| (port > 1).then_some(Marks { ttl: port as u8, tos: 0xb8 });
         for (port, bytes) in [(1, &b"one"[..]), (2, b""), (3, b"three")] {
             let (local, remote) = (address(3478), address(port));
             let transport = dataplane::Transport::Tls;
-            inbox.push(&Event::Client { worker: 1, transport, local, remote, bytes });
+            let marks = marks(port);
+            inbox.push(&Event::Client { worker: 1, transport, local, remote, marks, bytes });
         }
         let (local, remote) = (address(3478), address(4));
         let transport = dataplane::Transport::Dtls;
@@ -102,8 +110,9 @@ mod tests {
         // then
         let seen: Vec<(u16, Vec<u8>)> = inbox
             .inputs()
-            .map(|input| match input {
+            .map(|(input, with)| match input {
                 Input::Client { client, origin, bytes } => {
+                    assert_eq!(with, marks(client.remote.port()));
                     assert_eq!((origin, client.local), (Origin(1), address(3478)));
                     assert_eq!(client.transport, Transport::Tls);
                     (client.remote.port(), bytes.to_vec())

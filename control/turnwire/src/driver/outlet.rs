@@ -14,13 +14,15 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use dataplane::batch::Marks;
 use dataplane::frames::Keeper;
 use dataplane::kernel::Kernel;
 use dataplane::{
-    Dataplane, OpenPortError, Permission, PortId, Relayed, Route, RouteCounters, Transport,
+    Dataplane, IpFields, OpenPortError, Permission, PortId, Relayed, Route, RouteCounters,
+    Transport,
 };
 use turn::{
-    ChannelRoute, Client, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
+    ChannelRoute, Client, Input, Origin, Outbox, PeerConnection, Permit, PortRefusal, RouteRefusal,
 };
 
 use super::peers::Peers;
@@ -56,10 +58,31 @@ pub struct Outlet {
     pub port_trouble: Option<String>,
     /// TCP sockets towards peers.
     pub peers: Peers,
+    /// While the server handles a datagram.
+    pub passes_on: PassesOn,
     ports: HashMap<SocketAddr, Port>,
     /// What was carried for routes and permissions that stand no more, by relayed address; nothing
     /// for those where that is nothing.
     past: HashMap<SocketAddr, Carried>,
+}
+
+/// What the datagram leaves with that the server is given now, where it sends that on: a client's to
+/// a peer, or a peer's to a client (RFC 8656 section 14). Answers and all else have the host's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PassesOn {
+    to_peer: Option<Marks>,
+    to_client: Option<Marks>,
+}
+
+impl PassesOn {
+    /// For this input, which leaves with `marks` if it is sent on.
+    pub fn of(input: &Input<'_>, marks: Option<Marks>) -> PassesOn {
+        match input {
+            Input::Client { .. } => PassesOn { to_peer: marks, to_client: None },
+            Input::Peer { .. } => PassesOn { to_peer: None, to_client: marks },
+            _ => PassesOn::default(),
+        }
+    }
 }
 
 /// What the fast tiers carried.
@@ -87,7 +110,8 @@ impl Outlet {
         peers: Peers,
     ) -> Outlet {
         let (counts, ports, past) = (Counts::default(), HashMap::new(), HashMap::new());
-        Outlet { plane, kernel, keeper, counts, port_trouble: None, peers, ports, past }
+        let (port_trouble, passes_on) = (None, PassesOn::default());
+        Outlet { plane, kernel, keeper, counts, port_trouble, peers, passes_on, ports, past }
     }
 
     /// The data plane's words for a route. `None` if its relay port is not open.
@@ -265,12 +289,15 @@ impl Outbox for Outlet {
     fn to_client(&mut self, client: &Client, origin: Origin, bytes: &[u8]) {
         let Client { local, remote, transport: by } = *client;
         let client = dataplane::Client { transport: transport(by), local, remote };
-        self.plane.to_client(origin.0.into(), client, bytes);
+        self.plane.data_to_client(origin.0.into(), client, bytes, self.passes_on.to_client);
     }
 
     fn to_peer(&mut self, relay: SocketAddr, peer: SocketAddr, bytes: &[u8], dont_fragment: bool) {
         match self.port(relay) {
-            Some(port) => self.plane.to_peer(port, peer, bytes, dont_fragment),
+            Some(port) => {
+                let fields = IpFields { dont_fragment, marks: self.passes_on.to_peer };
+                self.plane.to_peer(port, peer, bytes, fields);
+            }
             None => self.counts.unknown_port += 1,
         }
     }
