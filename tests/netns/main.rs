@@ -20,5 +20,6 @@ mod path_mtu;
 mod privilege;
 mod refused;
 mod slow_path;
+mod spreading;
 mod unreachable;
 mod wire_format;

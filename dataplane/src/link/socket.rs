@@ -30,7 +30,7 @@ mod ttl;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use busy::{BusyPolling, busy_poll};
-pub use spread::{SPREAD, Spreading};
+pub use spread::{Member, SPREAD_MAX, SPREAD_MIN, Spreading};
 pub use sys::{descriptors_max, monotonic};
 
 use super::{Link, Oddities, Offload, Unreachable};
@@ -41,10 +41,9 @@ use lanes::{Admission, Lanes};
 use mio::{Events, Poll, Token};
 use plan::Plan;
 use source::Source;
-use spread::BEHIND;
+use spread::{BEHIND, Left};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use sys::{Receiver, Sender};
 use ttl::Ttl;
@@ -55,6 +54,10 @@ pub const WAKE: Token = Token(usize::MAX);
 
 /// Most edges that one wait takes in.
 const EVENTS_MAX: usize = 1024;
+
+/// Messages that a socket gives in its turn at most. One that the end of a batch cut off goes on with
+/// the next batch: else a lane behind a hundred relay ports would give a few each time, and wait long.
+const TURN_MAX: usize = BATCH_MAX;
 
 /// Times that a call is repeated because an error of another datagram got in its way.
 const RETRIES_MAX: usize = 4;
@@ -68,7 +71,7 @@ pub struct SocketLink {
     loans: Vec<Option<Source>>,
     ready: VecDeque<SocketId>,
     lanes: Lanes,
-    spreading: Option<Arc<Spreading>>,
+    spreading: Option<Member>,
     /// A listener gives more than this worker takes.
     behind: bool,
     receiver: Receiver,
@@ -99,7 +102,7 @@ impl SocketLink {
         poll: Poll,
         (mut listeners, lanes): (Vec<Bound>, Vec<Bound>),
         offload: Offload,
-        spreading: Option<Arc<Spreading>>,
+        spreading: Option<Member>,
     ) -> Self {
         let most = if offload.receive { BATCH_MAX * SEGMENTS_MAX } else { BATCH_MAX };
         let first_lane = listeners.len();
@@ -123,7 +126,7 @@ impl SocketLink {
             oddities: Oddities::default(),
         };
         // what came to a lane before is told of by the poller
-        (0..first_lane).for_each(|index| link.queue(SocketId::listener(index)));
+        link.queue_all(0..first_lane);
         link
     }
 
@@ -138,6 +141,10 @@ impl SocketLink {
         }
     }
 
+    fn queue_all(&mut self, listeners: std::ops::Range<usize>) {
+        listeners.for_each(|at| self.queue(SocketId::listener(at)));
+    }
+
     /// The socket whose turn it is to be read.
     fn next(&mut self) -> Option<SocketId> {
         while let Some(id) = self.ready.pop_front() {
@@ -147,8 +154,7 @@ impl SocketLink {
                 Admission::HeldFirst => {
                     if !self.lanes.is_spread() {
                         // an edge may be on its way, and has to be known before the lanes are read
-                        (0..self.lanes.listeners())
-                            .for_each(|at| self.queue(SocketId::listener(at)));
+                        self.queue_all(0..self.lanes.listeners());
                     }
                     self.release();
                 }
@@ -189,7 +195,8 @@ impl SocketLink {
             drain(source);
         }
         let first = batch.messages();
-        let received = take(source, receiver, batch, drain);
+        let left = TURN_MAX - source.given;
+        let received = take(source, receiver, (batch, left), drain);
         oddities.receive_errors += received.unexplained;
         for index in first..first + received.count.unwrap_or(0) {
             let message = receiver.message(index);
@@ -208,13 +215,21 @@ impl SocketLink {
             let arrival = Arrival { remote, local, ttl, tos, truncated };
             batch.note(id, message.size, known.segment, arrival);
         }
-        // full, or given up on: the edge is used up, so the turn has to come again by itself
-        if batch.is_full() || received.count.is_none() {
-            source.undrained += received.count.unwrap_or(0);
-            self.behind |= source.undrained >= BEHIND && self.lanes.is_listener(id);
-            self.queue(id);
-        } else {
-            source.undrained = 0;
+        match received.count {
+            Some(count) if count < left && !batch.is_full() => {
+                (source.undrained, source.given) = (0, 0);
+            }
+            // full, or given up on: the edge is used up, so the turn has to come again by itself
+            count => {
+                source.undrained += count.unwrap_or(0);
+                self.behind |= source.undrained >= BEHIND && self.lanes.is_listener(id);
+                let cut_off = count.is_some_and(|count| count < left);
+                source.given = if cut_off { source.given + count.unwrap_or(0) } else { 0 };
+                self.queue(id);
+                if cut_off {
+                    self.ready.rotate_right(1);
+                }
+            }
         }
     }
 
@@ -339,13 +354,23 @@ impl Link for SocketLink {
 
     fn begin_round(&mut self, now: Duration) {
         let behind = std::mem::take(&mut self.behind);
-        if let Some(spreading) = &self.spreading {
-            let listeners = self.listeners.iter().map(|source| &source.bound);
-            self.oddities.spreads += u64::from(spreading.look(behind, now, listeners));
+        let Some(member) = &mut self.spreading else { return };
+        let listeners = self.listeners.iter().map(|source| &source.bound);
+        self.oddities.spreads += u64::from(member.spreading.look(behind, now, listeners));
+        // whether they are empty is found out by reading
+        match member.changed() {
+            Some(Left::Listeners) => self.queue_all(0..self.lanes.listeners()),
+            Some(Left::Lanes) => self.queue_all(self.lanes.listeners()..self.listeners.len()),
+            None => {}
         }
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if let Some(member) = &mut self.spreading
+            && member.unsettled().is_some_and(|left| self.lanes.is_drained(left))
+        {
+            member.settle();
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -412,15 +437,16 @@ fn find<'s>((listeners, ports, loans): Sources<'s>, id: SocketId) -> Option<&'s 
     }
 }
 
-/// Receives one batch; nothing when errors of earlier datagrams got in the way too often. `drain`
-/// empties the socket's error queue and says how many errors were in it.
+/// Receives one batch, of so many messages at most; nothing when errors of earlier datagrams got in the
+/// way too often. `drain` empties the socket's error queue and says how many errors were in it.
 fn take(
     source: &mut Source,
     receiver: &mut Receiver,
-    batch: &mut Batch,
+    (batch, most): (&mut Batch, usize),
     mut drain: impl FnMut(&Source) -> usize,
 ) -> Received {
-    let (memory, rooms) = batch.rooms();
+    let (memory, mut rooms) = batch.rooms();
+    rooms.count = rooms.count.min(most);
     let mut unexplained = 0;
     for _ in 0..RETRIES_MAX {
         match receiver.receive(source.bound.descriptor(), memory, rooms) {

@@ -3,6 +3,7 @@
 
 use crate::config::{Config, StartError, Tuning, lanes_max};
 use crate::link::socket::{Bound, Spreading, bind_listener, descriptors_max};
+use mio::Waker;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(super) fn steer(
     listen: &[SocketAddr],
     listeners: &[Vec<Bound>],
     lanes: &mut [Vec<Bound>],
+    wakers: Vec<Arc<Waker>>,
 ) -> Result<Option<Arc<Spreading>>, StartError> {
     let dtls = |at: &SocketAddr| at.port() != 0 && config.sessions.dtls_listen.contains(at);
     let addresses: Vec<_> = listen.iter().map(|&at| (at, dtls(&at))).collect();
@@ -42,7 +44,7 @@ pub(super) fn steer(
     if rows == 0 && beside_dtls.is_none() {
         return Ok(None);
     }
-    let spreading = Spreading::new(&addresses, listeners.len(), rows);
+    let spreading = Spreading::new(&addresses, wakers, rows);
     match (spreading.begin(listeners.first().into_iter().flatten()), beside_dtls) {
         (Ok(()), _) => Ok((rows > 0).then(|| Arc::new(spreading))),
         (Err(source), Some(&(address, _))) => Err(StartError::Listen { address, source }),

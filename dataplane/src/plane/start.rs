@@ -6,7 +6,7 @@ use super::{Dataplane, Handle, WorkerInfo};
 use crate::batch::{Batch, DATAGRAM_MAX, SocketId};
 use crate::config::{Config, Sessions, StartError, Tuning};
 use crate::link::socket::{
-    Bound, BufferSizes, BusyPolling, SocketLink, Spreading, WAKE, bind_listener, busy_poll,
+    Bound, BufferSizes, BusyPolling, Member, SocketLink, Spreading, WAKE, bind_listener, busy_poll,
     monotonic, register,
 };
 use crate::mailbox::{Bell, WorkerEnd, mailbox};
@@ -50,7 +50,9 @@ pub(super) fn start(
     let (listen, listeners) = bind_all(&config.listen, dtls, cores.len(), &tuning)?;
     let mut lanes = bind_lanes(&listen, cores.len(), &tuning);
     let (session_listen, doors) = session::bind_all(&config, cores.len(), tuning.listener)?;
-    let spreading = steer(&config, &listen, &listeners, &mut lanes)?;
+    let seats: Vec<Seat> = (0..cores.len()).map(Seat::new).collect::<Result<_, _>>()?;
+    let wakers = seats.iter().map(|seat| Arc::clone(&seat.waker)).collect();
+    let spreading = steer(&config, &listen, &listeners, &mut lanes, wakers)?;
     let routes = RouteWriter::new(config.routes_max)?;
     let permits = PermitWriter::new(config.permits_max)?;
     let control = Arc::new(Bell::new(waker));
@@ -72,12 +74,13 @@ pub(super) fn start(
         turn: 0,
     };
     let ring_size = RING_UNIT * config.ring_len.max(RING_LEN_MIN);
-    let sockets = listeners.into_iter().zip(lanes);
-    for (index, (&core, (listeners, lanes))) in cores.iter().zip(sockets).enumerate() {
+    let sockets = listeners.into_iter().zip(lanes).zip(seats);
+    for (&core, ((listeners, lanes), seat)) in cores.iter().zip(sockets) {
         let sockets = Sockets { listeners, lanes, spreading: spreading.clone() };
+        let worker = seat.index;
         // on an error the workers that run already end with `plane`
-        let handle = start_worker(&plane, index, core, sockets, ring_size)
-            .map_err(|source| StartError::Worker { worker: index, source })?;
+        let handle = start_worker(&plane, seat, core, sockets, ring_size)
+            .map_err(|source| StartError::Worker { worker, source })?;
         plane.workers.push(handle);
     }
     let all = Arc::new(AtomicUsize::new(0));
@@ -130,14 +133,14 @@ fn bind_all(
 
 fn start_worker(
     plane: &Dataplane,
-    index: usize,
+    seat: Seat,
     core: Option<usize>,
     sockets: Sockets,
     ring_size: usize,
 ) -> io::Result<Handle> {
-    let poll = Poll::new()?;
+    let Seat { index, poll, waker } = seat;
     let registry = poll.registry().try_clone()?;
-    let bell = Arc::new(Bell::new(Arc::new(Waker::new(&registry, WAKE)?)));
+    let bell = Arc::new(Bell::new(waker));
     for (at, listener) in sockets.listeners.iter().chain(&sockets.lanes).enumerate() {
         register(&registry, listener, SocketId::listener(at))?;
     }
@@ -159,6 +162,7 @@ fn start_worker(
     let (mail, worker_mail) = mailbox(ring_size, bell, Arc::clone(&plane.control));
     let counters = Arc::new(Counters::default());
     let parts = Parts {
+        index,
         poll,
         sockets,
         mail: worker_mail,
@@ -215,6 +219,23 @@ fn start_session(
     })
 }
 
+/// Where a worker sleeps, and what wakes it.
+struct Seat {
+    index: usize,
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Seat {
+    /// Of the worker with this index.
+    fn new(index: usize) -> Result<Self, StartError> {
+        let fail = |source| StartError::Worker { worker: index, source };
+        let poll = Poll::new().map_err(fail)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(fail)?);
+        Ok(Self { index, poll, waker })
+    }
+}
+
 /// What a worker's clients come by.
 struct Sockets {
     listeners: Vec<Bound>,
@@ -224,6 +245,7 @@ struct Sockets {
 
 /// What a worker is made of, on its way into its thread.
 struct Parts {
+    index: usize,
     poll: Poll,
     sockets: Sockets,
     mail: WorkerEnd<Bound>,
@@ -239,6 +261,7 @@ impl Parts {
         // merged, they would be longer than their rooms
         offload.receive &= datagram_max >= DATAGRAM_MAX;
         let Sockets { listeners, lanes, spreading } = self.sockets;
+        let spreading = spreading.map(|spreading| Member::new(spreading, self.index));
         let locals: Vec<_> =
             listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
         let link = SocketLink::with_lanes(self.poll, (listeners, lanes), offload, spreading);

@@ -11,6 +11,7 @@
 //! Only one of the two kinds gets anything new at a time. So what comes by the other kind for the first
 //! time is newer than all that waits in this one, which is read first.
 
+use super::spread::Left;
 use crate::batch::{SocketId, SocketKind};
 use std::collections::VecDeque;
 
@@ -72,6 +73,15 @@ impl Lanes {
     /// Clients come by lanes.
     pub(super) fn is_spread(&self) -> bool {
         self.turn == Kind::Lanes
+    }
+
+    /// All of this kind have been read to the end.
+    pub(super) fn is_drained(&self, left: Left) -> bool {
+        let kind = match left {
+            Left::Listeners => Kind::Listeners,
+            Left::Lanes => Kind::Lanes,
+        };
+        self.ready[kind as usize] == 0 && (kind == self.turn || self.held.is_empty())
     }
 
     /// The sockets that are listeners.

@@ -20,6 +20,8 @@ pub(super) struct Source {
     pub(super) overflowed: u32,
     /// Datagrams that it gave since it was last found empty.
     pub(super) undrained: usize,
+    /// Of those, messages in the turn that it has not ended.
+    pub(super) given: usize,
     pub(super) segments: Segments,
     pub(super) ttl: Ttl,
 }
@@ -37,8 +39,8 @@ impl Source {
     pub(super) fn deaf(bound: Bound, offload: Offload) -> Self {
         let segments = Segments::new(offload.send);
         let (queued, erred, deaf, whole) = (false, false, true, false);
-        let (overflowed, undrained, ttl) = (0, 0, Ttl::default());
-        Self { bound, queued, erred, deaf, whole, overflowed, undrained, segments, ttl }
+        let (overflowed, undrained, given, ttl) = (0, 0, 0, Ttl::default());
+        Self { bound, queued, erred, deaf, whole, overflowed, undrained, given, segments, ttl }
     }
 
     pub(super) fn heard(mut self) -> Self {

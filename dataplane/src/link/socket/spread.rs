@@ -7,15 +7,19 @@
 //! kernel picks the listener until a worker falls behind, and lanes for [`SPREAD`] from then on.
 //!
 //! ```text
-//!   together ── a listener is behind by BEHIND datagrams ──> spread ── SPREAD over ──> together
+//!   together ── a listener is behind by BEHIND datagrams ──> spread ── its time is over ──> together
+//!            1 s, and twice as long each time that it is needed again at once, up to 16 s
 //! ```
 //!
-//! One client's datagrams keep their order in both: see [`Lanes`](super::lanes::Lanes).
+//! One client's datagrams keep their order in both: see [`Lanes`](super::lanes::Lanes). For that, no
+//! two changes meet: each waits until every worker has emptied what the one before has left.
 
 use super::Bound;
 use super::share::{Group, Programs};
+use mio::Waker;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
@@ -24,9 +28,16 @@ use std::time::Duration;
 /// a fifth of what a listener's buffer holds of small ones.
 pub(super) const BEHIND: usize = 1024;
 
-/// How long clients stay spread. Whether they still have to be is found out by trying: a worker that is
-/// still behind says so again within milliseconds.
-pub const SPREAD: Duration = Duration::from_secs(10);
+/// How long clients stay spread at first. Whether they still have to be is found out by trying: a
+/// worker that is still behind says so again within milliseconds, and these are milliseconds of delay
+/// for its clients.
+pub const SPREAD_MIN: Duration = Duration::from_secs(1);
+
+/// How long at most, where that was tried and they had to be spread again.
+pub const SPREAD_MAX: Duration = Duration::from_secs(16);
+
+/// A worker that falls behind so soon after clients were spread has never kept up.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Clients come by listeners.
 const TOGETHER: u64 = 0;
@@ -41,12 +52,74 @@ pub struct Spreading {
     lanes: usize,
     /// [`TOGETHER`], [`CHANGING`], or until when they are spread, in nanoseconds of the clock.
     until: AtomicU64,
+    /// Changes so far. Written with the two that follow by who has set `until` to [`CHANGING`].
+    changes: AtomicU64,
+    /// How long they were spread last, and when that ended, in nanoseconds.
+    span: AtomicU64,
+    ended: AtomicU64,
+    /// By worker, the last change after which it has found empty what clients came by before.
+    settled: Box<[AtomicU64]>,
+    /// Every worker's: one that sleeps has to look as well.
+    wakers: Vec<Arc<Waker>>,
+}
+
+/// A worker's part in it.
+#[derive(Debug)]
+pub struct Member {
+    pub(super) spreading: Arc<Spreading>,
+    worker: usize,
+    /// The last change that it knows of.
+    known: u64,
+    /// What clients came by before may not be empty yet.
+    unsettled: bool,
+}
+
+/// What a worker is to look at, after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Clients came by listeners until then.
+    Listeners,
+    /// By lanes.
+    Lanes,
+}
+
+impl Member {
+    /// Of the worker with this index.
+    pub fn new(spreading: Arc<Spreading>, worker: usize) -> Self {
+        Self { spreading, worker, known: 0, unsettled: false }
+    }
+
+    /// Once a round: what is to be emptied, where clients come another way since the last one.
+    pub(super) fn changed(&mut self) -> Option<Left> {
+        let changes = self.spreading.changes.load(Acquire);
+        let changed = changes != self.known;
+        self.known = changes;
+        self.unsettled |= changed;
+        changed.then(|| self.left())
+    }
+
+    /// What is to be emptied after the last change, if it was not yet.
+    pub(super) fn unsettled(&self) -> Option<Left> {
+        self.unsettled.then(|| self.left())
+    }
+
+    /// It is empty.
+    pub(super) fn settle(&mut self) {
+        self.unsettled = false;
+        self.spreading.settled[self.worker].store(self.known, Release);
+    }
+
+    /// Every other change spreads.
+    fn left(&self) -> Left {
+        if self.known.is_multiple_of(2) { Left::Lanes } else { Left::Listeners }
+    }
 }
 
 impl Spreading {
-    /// For these addresses, each with whether DTLS comes to it as well. Each of the workers has so many
-    /// lanes, as well as a listener, on each address.
-    pub fn new(addresses: &[(SocketAddr, bool)], workers: usize, lanes: usize) -> Self {
+    /// For these addresses, each with whether DTLS comes to it as well. Each of the workers, by whose
+    /// wakers they are counted, has so many lanes, as well as a listener, on each address.
+    pub fn new(addresses: &[(SocketAddr, bool)], wakers: Vec<Arc<Waker>>, lanes: usize) -> Self {
+        let workers = wakers.len();
         let group = |&(address, dtls): &(SocketAddr, bool)| Group {
             workers: workers as u32,
             lanes: lanes as u32,
@@ -54,7 +127,10 @@ impl Spreading {
             v4: address.is_ipv4(),
         };
         let programs = addresses.iter().map(|address| Programs::new(group(address))).collect();
-        Self { programs, lanes, until: AtomicU64::new(TOGETHER) }
+        let zero = || AtomicU64::new(0);
+        let settled = (0..workers).map(|_| zero()).collect();
+        let (until, changes, span, ended) = (AtomicU64::new(TOGETHER), zero(), zero(), zero());
+        Self { programs, lanes, until, changes, span, ended, settled, wakers }
     }
 
     /// Attaches the first programs: clients come by the listeners, and DTLS where it belongs. To be
@@ -80,24 +156,49 @@ impl Spreading {
         now: Duration,
         listeners: impl IntoIterator<Item = &'l Bound>,
     ) -> bool {
-        let until = self.until.load(Acquire);
-        let over = now.as_nanos() as u64 >= until;
+        let (until, now) = (self.until.load(Acquire), nanos(now));
         let (from, spread) = match until {
             CHANGING => return false,
             TOGETHER if behind => (TOGETHER, true),
             TOGETHER => return false,
-            until if over => (until, false),
+            until if now >= until => (until, false),
             _ => return false,
         };
-        if self.until.compare_exchange(from, CHANGING, AcqRel, Relaxed).is_err() {
+        if !self.is_settled()
+            || self.until.compare_exchange(from, CHANGING, AcqRel, Relaxed).is_err()
+        {
             return false;
         }
         // refused for want of memory: an address may stay as it was, and what comes is received by
         // either kind of socket
         let _ = self.attach(listeners, spread);
-        let until = if spread { (now + SPREAD).as_nanos() as u64 } else { TOGETHER };
+        let until = if spread { now + self.next_span(now) } else { TOGETHER };
+        if !spread {
+            self.ended.store(now, Relaxed);
+        }
+        self.changes.fetch_add(1, Release);
         self.until.store(until, Release);
+        for waker in &self.wakers {
+            // who cannot be woken looks when it is awake; no other change comes before that
+            let _ = waker.wake();
+        }
         spread
+    }
+
+    /// Every worker is done with the last change.
+    fn is_settled(&self) -> bool {
+        let changes = self.changes.load(Acquire);
+        self.settled.iter().all(|settled| settled.load(Acquire) == changes)
+    }
+
+    /// How long clients are spread from now on, in nanoseconds.
+    fn next_span(&self, now: u64) -> u64 {
+        let (last, ended) = (self.span.load(Relaxed), self.ended.load(Relaxed));
+        let again = last > 0 && now < ended + nanos(AGAIN);
+        let span = if again { last * 2 } else { 0 };
+        let span = span.clamp(nanos(SPREAD_MIN), nanos(SPREAD_MAX));
+        self.span.store(span, Relaxed);
+        span
     }
 
     fn attach<'l>(
@@ -108,6 +209,11 @@ impl Spreading {
         let mut all = self.programs.iter().zip(listeners);
         all.try_for_each(|(programs, listener)| programs.attach(listener.descriptor(), spread))
     }
+}
+
+/// The clock of routes has centuries of nanoseconds.
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }
 
 #[cfg(test)]

@@ -37,10 +37,11 @@ impl Crowd {
         for (at, socket) in std::iter::once(&listener).chain(&lanes).enumerate() {
             register(poll.registry(), socket, SocketId::listener(at)).unwrap();
         }
-        let spreading = Spreading::new(&[(to, false)], 1, LANES);
+        let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE).unwrap());
+        let spreading = Spreading::new(&[(to, false)], vec![waker], LANES);
         spreading.begin([&listener]).unwrap();
         let sockets = (vec![listener], lanes);
-        let spreading = Some(Arc::new(spreading));
+        let spreading = Some(Member::new(Arc::new(spreading), 0));
         let link = SocketLink::with_lanes(poll, sockets, Offload::default(), spreading);
         let clients = (0..CLIENTS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let (sent, read) = (vec![0; CLIENTS], vec![0; CLIENTS]);
@@ -87,10 +88,21 @@ impl Crowd {
         assert_eq!(self.came.iter().sum::<usize>(), self.sent.iter().sum::<u32>() as usize);
     }
 
+    /// How often clients have come another way.
+    fn changes(&self) -> u64 {
+        self.link.spreading.as_ref().unwrap().spreading.changes.load(Relaxed)
+    }
+
+    /// A round that finds nothing, and the sleep behind it.
+    fn drain_at(&mut self) {
+        self.link.begin_round(self.now);
+        self.drain();
+    }
+
     /// As if the worker were behind; or as if the time were over.
     fn change(&mut self, spread: bool) {
         self.link.behind = spread;
-        self.now += if spread { Duration::from_millis(1) } else { SPREAD };
+        self.now += if spread { Duration::from_millis(1) } else { SPREAD_MAX };
         let before = counting::counted_here();
         self.link.begin_round(self.now);
         self.allocated += counting::counted_here() - before;
@@ -102,32 +114,81 @@ fn a_clients_datagrams_never_overtake_each_other_however_often_clients_are_sprea
     // given
     let mut random = Random::replayable(60);
     let mut crowd = Crowd::new(1 << 20);
-    let (mut spread, mut changes) = (false, 0);
-    // when clients send, the worker reads with too little room, and all changes at any time
-    for _ in 0..3000 {
+    let (mut tried, mut begun) = (0, 0);
+    // when clients send, the worker reads with too little room, and all is to change at any time
+    for _ in 0..4000 {
         for _ in 0..random.below(4) {
             let (client, count) = (random.below(CLIENTS), 1 + random.below(9));
             crowd.send(client, count);
         }
         crowd.read(1 + random.below(8));
         if random.one_in(20) {
-            // the change before is SPREAD ago, and what came by then was read
-            crowd.drain();
+            let before = crowd.changes();
+            crowd.change(before.is_multiple_of(2));
+            tried += 1;
+            begun += u64::from(crowd.changes() > before && before.is_multiple_of(2));
             let client = random.below(CLIENTS);
             crowd.send(client, 20);
-            crowd.read(1 + random.below(8));
-            spread = !spread;
-            changes += 1;
-            crowd.change(spread);
-            crowd.send(client, 20);
+        }
+        if random.one_in(30) {
+            crowd.drain();
         }
     }
-    // then none was lost, nothing was allocated, and both ways were used
+    // then none was lost, nothing was allocated, both ways were used, and no two changes met
     crowd.drain();
     assert_eq!((&crowd.sent, crowd.allocated), (&crowd.read, 0));
+    let changes = crowd.changes();
     assert!(changes > 50 && crowd.came.iter().all(|&came| came > 1000), "{:?}", crowd.came);
-    let expected = u64::from(spread) + changes as u64 / 2;
-    assert_eq!(crowd.link.oddities().spreads, expected, "after {changes} changes");
+    assert!(changes < tried, "{changes} changes of {tried}: some had to wait");
+    assert_eq!(crowd.link.oddities().spreads, begun, "after {changes} changes");
+}
+
+#[test]
+fn clients_stay_spread_for_longer_where_that_is_needed_again_at_once() {
+    // given a crowd whose worker is behind whenever it is asked
+    let mut crowd = Crowd::new(1 << 20);
+    let lasted = |crowd: &mut Crowd, pause: Duration| {
+        crowd.now += pause;
+        crowd.link.behind = true;
+        crowd.drain_at();
+        let (begin, changes) = (crowd.now, crowd.changes());
+        assert!(!changes.is_multiple_of(2), "not spread");
+        while crowd.changes() == changes {
+            crowd.now += Duration::from_millis(100);
+            crowd.drain_at();
+        }
+        crowd.drain_at();
+        (crowd.now - begin).as_secs()
+    };
+    let at_once = Duration::from_millis(20);
+    // then
+    let spans: Vec<_> = (0..6).map(|_| lasted(&mut crowd, at_once)).collect();
+    assert_eq!(spans, [1, 2, 4, 8, 16, 16]);
+    // and from the beginning where it kept up for a while
+    assert_eq!(lasted(&mut crowd, AGAIN), 1);
+    assert_eq!(lasted(&mut crowd, at_once), 2);
+}
+
+#[test]
+fn no_change_comes_before_every_worker_is_done_with_the_last() {
+    // given two workers, and the first has clients spread
+    let wakers = [Poll::new().unwrap(), Poll::new().unwrap()]
+        .map(|poll| Arc::new(mio::Waker::new(poll.registry(), WAKE).unwrap()));
+    let spreading = Arc::new(Spreading::new(&[], wakers.to_vec(), 1));
+    let mut members = [0, 1].map(|worker| Member::new(Arc::clone(&spreading), worker));
+    assert!(spreading.look(true, START, []));
+    // when only the first has seen it through, however late it is
+    assert_eq!(members[0].changed(), Some(Left::Listeners));
+    members[0].settle();
+    assert!(!spreading.look(false, START + 10 * SPREAD_MAX, []));
+    assert_eq!(spreading.changes.load(Relaxed), 1, "the second may have some waiting");
+    // then it ends once the second has, too
+    assert_eq!(members[1].changed(), Some(Left::Listeners));
+    assert_eq!(members[1].unsettled(), Some(Left::Listeners));
+    members[1].settle();
+    spreading.look(false, START + 10 * SPREAD_MAX, []);
+    assert_eq!(spreading.changes.load(Relaxed), 2);
+    assert_eq!(members.map(|mut member| member.changed()), [Some(Left::Lanes); 2]);
 }
 
 #[test]
@@ -154,7 +215,7 @@ fn a_worker_that_falls_behind_has_its_clients_spread_until_the_time_is_over() {
     let oddities = crowd.link.oddities();
     assert_eq!((oddities.spreads, oddities.is_spread, crowd.came[1]), (1, true, 1));
     // and later
-    crowd.now += SPREAD;
+    crowd.now += SPREAD_MIN;
     crowd.read(64);
     (0..CLIENTS).for_each(|client| crowd.send(client, 16));
     crowd.drain();
@@ -196,7 +257,7 @@ fn sockets_that_both_go_on_receiving_are_read_both() {
     crowd.change(true);
     crowd.send(1, 1);
     // when the listener never is, since the kernel gives it more and more again
-    let programs = &crowd.link.spreading.as_ref().unwrap().programs[0];
+    let programs = &crowd.link.spreading.as_ref().unwrap().spreading.programs[0];
     programs.attach(crowd.link.listeners[0].bound.descriptor(), false).unwrap();
     let mut lanes = Vec::new();
     for turn in 0.. {
