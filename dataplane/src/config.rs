@@ -163,6 +163,9 @@ pub struct Tuning {
     pub offload: Offload,
     /// Whether workers forward Send and Data indications; else all go by the control thread.
     pub indications: bool,
+    /// While clients are spread, receive buffers are kept small of lanes and relay ports that wait longer
+    /// than this for their turn, so that what a worker cannot carry is dropped early; zero for never.
+    pub queue_delay: Duration,
     /// How long a worker that would sleep polls its devices first (SO_BUSY_POLL), in whole
     /// microseconds; zero for not at all.
     pub busy_poll: Duration,
@@ -170,11 +173,10 @@ pub struct Tuning {
 
 impl Default for Tuning {
     /// 4 MiB for a listener, which all clients share; 128 lanes of 1 MiB, so that a batch takes
-    /// all that a few clients have sent, and 170,000 small datagrams wait at most; 2 MiB for a relay port, which takes what comes
-    /// while its worker is busy elsewhere: some 900 frames of a page each, as drivers account for
-    /// them. (One flow of such frames to a client went up to 101,000 a second without loss with
-    /// 512 KiB, and to 916,000 with 2 MiB.) Floods on many ports end at the kernel's `udp_mem`.
-    /// Whole batches; any datagram there can be.
+    /// all that a few clients have sent; 2 MiB for a relay port, which takes what comes while its worker
+    /// is busy elsewhere: some 900 frames of a page each, as drivers account for them. (One flow of such
+    /// frames to a client went up to 101,000 a second without loss with 512 KiB, and to 916,000 with
+    /// 2 MiB.) Floods on many ports end at the kernel's `udp_mem`. Whole batches; any datagram there can be.
     fn default() -> Self {
         let sizes = |bytes| BufferSizes { receive: bytes, send: bytes };
         Self {
@@ -186,6 +188,7 @@ impl Default for Tuning {
             datagram_max: crate::batch::DATAGRAM_MAX,
             offload: Offload { receive: true, send: true },
             indications: true,
+            queue_delay: Duration::ZERO,
             busy_poll: Duration::ZERO,
         }
     }

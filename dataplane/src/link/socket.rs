@@ -27,6 +27,7 @@ mod source;
 mod spread;
 mod sys;
 mod ttl;
+mod waiting;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use busy::{BusyPolling, busy_poll};
@@ -36,17 +37,18 @@ pub use sys::{descriptors_max, monotonic};
 use super::{Link, Oddities, Offload, Unreachable};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SEGMENTS_MAX, SocketId, SocketKind};
 use bind::Defaults;
-use errors::Errors;
+use errors::{Errors, is_about_segments, refusal};
 use lanes::{Admission, Lanes};
 use mio::{Events, Poll, Token};
 use plan::Plan;
-use source::Source;
+use source::{Source, take};
 use spread::{BEHIND, Left};
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 use sys::{Receiver, Sender};
 use ttl::Ttl;
+use waiting::Rounds;
 use wire::Reason;
 
 /// The token of a worker's waker; every other token is a [`SocketId`].
@@ -59,8 +61,8 @@ const EVENTS_MAX: usize = 1024;
 /// the next batch: else a lane behind a hundred relay ports would give a few each time, and wait long.
 const TURN_MAX: usize = BATCH_MAX;
 
-/// Times that a call is repeated because an error of another datagram got in its way.
-const RETRIES_MAX: usize = 4;
+/// The same of a lane, which has several clients where a relay port has one.
+const LANE_TURN_MAX: usize = 4 * BATCH_MAX;
 
 /// One worker's sockets.
 pub struct SocketLink {
@@ -74,6 +76,9 @@ pub struct SocketLink {
     spreading: Option<Member>,
     /// A listener gives more than this worker takes.
     behind: bool,
+    rounds: Rounds,
+    /// How long a socket waits for its turn at most, while clients are spread.
+    queue_delay: Option<Duration>,
     receiver: Receiver,
     sender: Sender,
     plan: Plan,
@@ -111,6 +116,8 @@ impl SocketLink {
             lanes: Lanes::new(listeners.len(), first_lane),
             spreading,
             behind: false,
+            rounds: Rounds::new(),
+            queue_delay: None,
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
@@ -130,12 +137,19 @@ impl SocketLink {
         link
     }
 
+    /// From now on, while clients are spread, receive buffers are kept small of lanes and relay ports
+    /// that wait longer than this for their turn: what cannot be carried is dropped early.
+    pub fn set_queue_delay(&mut self, most: Option<Duration>) {
+        self.queue_delay = most;
+    }
+
     fn queue(&mut self, id: SocketId) {
         if let Some(source) = find((&mut self.listeners, &mut self.ports, &mut self.loans), id)
             && !source.queued
             && !source.deaf
         {
             source.queued = true;
+            source.since = self.rounds.current();
             self.ready.push_back(id);
             self.lanes.queued(id);
         }
@@ -185,8 +199,33 @@ impl SocketLink {
         old.map(Source::given_back)
     }
 
+    /// Has a lane or a relay port whose turn it is hold less if that came late, and more if not.
+    fn bound_delay(&mut self, id: SocketId) {
+        let (Some(most), Some(member)) = (self.queue_delay, &self.spreading) else { return };
+        if !member.is_spread() || self.lanes.is_listener(id) {
+            return;
+        }
+        let Self { listeners, ports, loans, rounds, .. } = self;
+        let Some(source) = find((listeners, ports, loans), id) else { return };
+        // one that a batch has cut off has had its turn
+        let waited = if source.given > 0 { Duration::ZERO } else { rounds.since(source.since) };
+        let small = if let SocketKind::Port(_) = id.kind() { waiting::PORT } else { waiting::LANE };
+        if waited > most {
+            source.room.narrow(&source.bound, small);
+        } else if source.given == 0 && waited < most / 2 {
+            source.room.widen(&source.bound, small);
+        }
+    }
+
+    /// Has every socket hold as much as it ever did.
+    fn widen_all(&mut self) {
+        let ports = self.ports.iter_mut().flatten();
+        self.listeners.iter_mut().chain(ports).for_each(|source| source.room.fill(&source.bound));
+    }
+
     /// Adds to `batch` from the socket `id`.
     fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
+        let turn_max = if self.lanes.is_lane(id) { LANE_TURN_MAX } else { TURN_MAX };
         let Self { listeners, ports, loans, receiver, errors, oddities, .. } = self;
         let Some(source) = find((listeners, ports, loans), id) else { return };
         source.queued = false;
@@ -195,7 +234,7 @@ impl SocketLink {
             drain(source);
         }
         let first = batch.messages();
-        let left = TURN_MAX - source.given;
+        let left = turn_max - source.given;
         let received = take(source, receiver, (batch, left), drain);
         oddities.receive_errors += received.unexplained;
         for index in first..first + received.count.unwrap_or(0) {
@@ -297,11 +336,6 @@ fn settle(plan: &Plan, batch: &mut Batch, places: std::ops::Range<usize>, outcom
     places.for_each(|place| batch.settle(plan.datagram(place), outcome));
 }
 
-/// True for what a kernel says that cannot cut a message into these datagrams.
-fn is_about_segments(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
-}
-
 impl Link for SocketLink {
     type Port = Bound;
 
@@ -353,6 +387,7 @@ impl Link for SocketLink {
     }
 
     fn begin_round(&mut self, now: Duration) {
+        self.rounds.begin(now);
         let behind = std::mem::take(&mut self.behind);
         let Some(member) = &mut self.spreading else { return };
         let listeners = self.listeners.iter().map(|source| &source.bound);
@@ -360,7 +395,10 @@ impl Link for SocketLink {
         // whether they are empty is found out by reading
         match member.changed() {
             Some(Left::Listeners) => self.queue_all(0..self.lanes.listeners()),
-            Some(Left::Lanes) => self.queue_all(self.lanes.listeners()..self.listeners.len()),
+            Some(Left::Lanes) => {
+                self.widen_all();
+                self.queue_all(self.lanes.listeners()..self.listeners.len());
+            }
             None => {}
         }
     }
@@ -375,13 +413,14 @@ impl Link for SocketLink {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let Self { events, listeners, ports, loans, ready, lanes, .. } = self;
+        let Self { events, listeners, ports, loans, ready, lanes, rounds, .. } = self;
         for event in events.iter().filter(|event| event.token() != WAKE) {
             let id = SocketId::from(event.token());
             let Some(source) = find((listeners, ports, loans), id) else { continue };
             source.erred |= event.is_error();
             if !source.queued && !source.deaf {
                 source.queued = true;
+                source.since = rounds.next();
                 ready.push_back(id);
                 lanes.queued(id);
             }
@@ -396,6 +435,7 @@ impl Link for SocketLink {
     fn receive(&mut self, batch: &mut Batch) -> Option<SocketId> {
         let id = self.next()?;
         let before = batch.messages();
+        self.bound_delay(id);
         self.receive_from(id, batch);
         self.lanes.turned(id, batch.messages() > before);
         self.release();
@@ -434,50 +474,6 @@ fn find<'s>((listeners, ports, loans): Sources<'s>, id: SocketId) -> Option<&'s 
         SocketKind::Port(slot) => ports.get_mut(slot as usize)?.as_mut(),
         SocketKind::Loan(number) => loans.get_mut(number as usize)?.as_mut(),
         SocketKind::Relayed => None,
-    }
-}
-
-/// Receives one batch, of so many messages at most; nothing when errors of earlier datagrams got in the
-/// way too often. `drain` empties the socket's error queue and says how many errors were in it.
-fn take(
-    source: &mut Source,
-    receiver: &mut Receiver,
-    (batch, most): (&mut Batch, usize),
-    mut drain: impl FnMut(&Source) -> usize,
-) -> Received {
-    let (memory, mut rooms) = batch.rooms();
-    rooms.count = rooms.count.min(most);
-    let mut unexplained = 0;
-    for _ in 0..RETRIES_MAX {
-        match receiver.receive(source.bound.descriptor(), memory, rooms) {
-            Ok(received) => return Received { count: Some(received), unexplained },
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Received { count: Some(0), unexplained };
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => unexplained += u64::from(drain(source) == 0),
-        }
-    }
-    Received { count: None, unexplained }
-}
-
-/// What one attempt at receiving came to.
-struct Received {
-    /// Datagrams; nothing when the attempt was given up.
-    count: Option<usize>,
-    /// Errors that no error queue explains.
-    unexplained: u64,
-}
-
-/// What an error of sending says about the datagram; nothing when it may be another datagram's.
-fn refusal(error: &io::Error) -> Option<Reason> {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Some(Reason::SocketFull),
-        Some(libc::EMSGSIZE) => Some(Reason::TooBig),
-        Some(libc::EINVAL | libc::EPERM | libc::EACCES | libc::EAFNOSUPPORT) => {
-            Some(Reason::SendFailed)
-        }
-        _ => None,
     }
 }
 

@@ -11,7 +11,9 @@ use super::sys::{self, Control, Name};
 use crate::batch::SocketId;
 use crate::link::{Oddities, Unreachable};
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::BorrowedFd;
+use wire::Reason;
 
 /// Entries taken off an error queue before going on with the datagrams.
 const ENTRIES_MAX: usize = 64;
@@ -59,5 +61,22 @@ impl Errors {
             }
         }
         ENTRIES_MAX
+    }
+}
+
+/// True for what a kernel says that cannot cut a message into these datagrams.
+pub(super) fn is_about_segments(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE))
+}
+
+/// What an error of sending says about the datagram; nothing when it may be another datagram's.
+pub(super) fn refusal(error: &io::Error) -> Option<Reason> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Some(Reason::SocketFull),
+        Some(libc::EMSGSIZE) => Some(Reason::TooBig),
+        Some(libc::EINVAL | libc::EPERM | libc::EACCES | libc::EAFNOSUPPORT) => {
+            Some(Reason::SendFailed)
+        }
+        _ => None,
     }
 }

@@ -102,6 +102,10 @@ impl Lanes {
         self.kind(id) == Some(Kind::Listeners)
     }
 
+    pub(super) fn is_lane(&self, id: SocketId) -> bool {
+        self.kind(id) == Some(Kind::Lanes)
+    }
+
     /// It was put into the ready queue.
     pub(super) fn queued(&mut self, id: SocketId) {
         if let Some(kind) = self.kind(id) {

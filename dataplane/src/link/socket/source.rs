@@ -2,8 +2,15 @@
 
 use super::Bound;
 use super::plan::Segments;
+use super::sys::Receiver;
 use super::ttl::Ttl;
+use super::waiting::Room;
+use crate::batch::Batch;
 use crate::link::Offload;
+use std::io;
+
+/// Times that a call is repeated because an error of another datagram got in its way.
+const RETRIES_MAX: usize = 4;
 
 /// A listener, a lane or a relay port.
 pub(super) struct Source {
@@ -22,6 +29,9 @@ pub(super) struct Source {
     pub(super) undrained: usize,
     /// Of those, messages in the turn that it has not ended.
     pub(super) given: usize,
+    /// The round in which it became ready, or its last turn ended.
+    pub(super) since: u32,
+    pub(super) room: Room,
     pub(super) segments: Segments,
     pub(super) ttl: Ttl,
 }
@@ -39,8 +49,22 @@ impl Source {
     pub(super) fn deaf(bound: Bound, offload: Offload) -> Self {
         let segments = Segments::new(offload.send);
         let (queued, erred, deaf, whole) = (false, false, true, false);
-        let (overflowed, undrained, given, ttl) = (0, 0, 0, Ttl::default());
-        Self { bound, queued, erred, deaf, whole, overflowed, undrained, given, segments, ttl }
+        let (overflowed, undrained, given, since) = (0, 0, 0, 0);
+        let (room, ttl) = (Room::default(), Ttl::default());
+        Self {
+            bound,
+            queued,
+            erred,
+            deaf,
+            whole,
+            overflowed,
+            undrained,
+            given,
+            since,
+            room,
+            segments,
+            ttl,
+        }
     }
 
     pub(super) fn heard(mut self) -> Self {
@@ -58,6 +82,7 @@ impl Source {
 
     /// On its way to whoever has it next.
     pub(super) fn given_back(mut self) -> Bound {
+        self.room.fill(&self.bound);
         self.bound.set_overflowed(self.overflowed);
         self.bound
     }
@@ -80,4 +105,36 @@ impl Source {
             self.whole = set;
         }
     }
+}
+
+/// Receives one batch, of so many messages at most; nothing when errors of earlier datagrams got in the
+/// way too often. `drain` empties the socket's error queue and says how many errors were in it.
+pub(super) fn take(
+    source: &mut Source,
+    receiver: &mut Receiver,
+    (batch, most): (&mut Batch, usize),
+    mut drain: impl FnMut(&Source) -> usize,
+) -> Received {
+    let (memory, mut rooms) = batch.rooms();
+    rooms.count = rooms.count.min(most);
+    let mut unexplained = 0;
+    for _ in 0..RETRIES_MAX {
+        match receiver.receive(source.bound.descriptor(), memory, rooms) {
+            Ok(received) => return Received { count: Some(received), unexplained },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Received { count: Some(0), unexplained };
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => unexplained += u64::from(drain(source) == 0),
+        }
+    }
+    Received { count: None, unexplained }
+}
+
+/// What one attempt at receiving came to.
+pub(super) struct Received {
+    /// Datagrams; nothing when the attempt was given up.
+    pub(super) count: Option<usize>,
+    /// Errors that no error queue explains.
+    pub(super) unexplained: u64,
 }

@@ -103,6 +103,11 @@ impl Member {
         self.unsettled.then(|| self.left())
     }
 
+    /// The kernel spreads clients.
+    pub(super) fn is_spread(&self) -> bool {
+        !self.known.is_multiple_of(2)
+    }
+
     /// It is empty.
     pub(super) fn settle(&mut self) {
         self.unsettled = false;
@@ -111,7 +116,7 @@ impl Member {
 
     /// Every other change spreads.
     fn left(&self) -> Left {
-        if self.known.is_multiple_of(2) { Left::Lanes } else { Left::Listeners }
+        if self.is_spread() { Left::Listeners } else { Left::Lanes }
     }
 }
 

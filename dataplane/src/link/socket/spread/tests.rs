@@ -88,6 +88,11 @@ impl Crowd {
         assert_eq!(self.came.iter().sum::<usize>(), self.sent.iter().sum::<u32>() as usize);
     }
 
+    /// Learns what became ready.
+    fn wait(&mut self) {
+        self.link.wait(Some(Duration::ZERO)).unwrap();
+    }
+
     /// How often clients have come another way.
     fn changes(&self) -> u64 {
         self.link.spreading.as_ref().unwrap().spreading.changes.load(Relaxed)
@@ -224,15 +229,77 @@ fn a_worker_that_falls_behind_has_its_clients_spread_until_the_time_is_over() {
     assert_eq!((crowd.sent.clone(), oddities.overflowed), (crowd.read, 0));
 }
 
-#[test]
-fn a_client_that_floods_fills_its_own_lane() {
-    // given clients in lanes of their own
-    let mut crowd = Crowd::new(64 << 10);
+/// A crowd that is spread, and two of its clients with lanes of their own.
+fn apart(buffer: usize) -> (Crowd, [(usize, SocketId); 2]) {
+    let mut crowd = Crowd::new(buffer);
     crowd.change(true);
     (0..CLIENTS).for_each(|client| crowd.send(client, 1));
     let lanes = crowd.read(64);
     let other = lanes.iter().find(|(_, lane)| *lane != lanes[0].1);
-    let (flooding, other) = (lanes[0].0, other.expect("eight clients in one lane of four").0);
+    (crowd, [lanes[0], *other.expect("eight clients in one lane of four")])
+}
+
+#[test]
+fn a_socket_that_the_end_of_a_batch_cut_off_goes_on_with_the_next() {
+    // given two lanes with more than a batch takes
+    let (mut crowd, clients) = apart(1 << 20);
+    clients.iter().for_each(|(client, _)| crowd.send(*client, 10));
+    // when
+    let batches: Vec<Vec<_>> = (0..4).map(|_| crowd.read(6)).collect();
+    // then the second has its turn when the first has ended
+    let first = batches[0][0].0;
+    let seconds: Vec<usize> = batches
+        .iter()
+        .map(|batch| batch.iter().filter(|(client, _)| *client != first).count())
+        .collect();
+    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [6, 6, 6, 2]);
+    assert_eq!(seconds, [0, 2, 6, 2]);
+    // and one that gives more than a turn lets the other in between
+    let (flooding, calm) = (clients[0].0, clients[1].0);
+    crowd.send(flooding, LANE_TURN_MAX + 100);
+    crowd.wait();
+    crowd.send(calm, 1);
+    let order: Vec<usize> = (0..8).flat_map(|_| crowd.read(64)).map(|(client, _)| client).collect();
+    assert_eq!(order.iter().position(|client| *client == calm), Some(LANE_TURN_MAX));
+    assert_eq!(order.len(), LANE_TURN_MAX + 101);
+}
+
+#[test]
+fn a_lane_whose_turn_comes_too_late_holds_less_until_it_comes_in_time() {
+    // given
+    let (mut crowd, [(client, lane), _]) = apart(1 << 20);
+    crowd.link.set_queue_delay(Some(Duration::from_millis(30)));
+    crowd.drain();
+    let SocketKind::Listener(at) = lane.kind() else { panic!("{lane:?}") };
+    let mut after = |millis: u64| {
+        crowd.send(client, 1);
+        crowd.wait();
+        crowd.link.begin_round(crowd.now);
+        crowd.now += Duration::from_millis(millis);
+        crowd.drain_at();
+        crowd.link.listeners[at].bound.granted().receive >> 10
+    };
+    // then
+    let sizes = [5, 31, 31, 31, 31, 20, 14, 40, 14, 14, 14].map(&mut after);
+    assert_eq!(sizes, [1024, 512, 256, 128, 128, 128, 256, 128, 256, 512, 1024]);
+    // and all is as it was when clients are together again
+    assert_eq!([31, 31].map(&mut after), [512, 256]);
+    crowd.change(false);
+    assert_eq!(crowd.link.listeners[at].bound.granted().receive, 1 << 20);
+    // where nothing is dropped for being late
+    crowd.drain();
+    crowd.send(client, 1);
+    crowd.wait();
+    crowd.link.begin_round(crowd.now);
+    crowd.now += Duration::from_millis(100);
+    crowd.drain_at();
+    assert_eq!(crowd.link.listeners[0].bound.granted().receive, 1 << 20);
+}
+
+#[test]
+fn a_client_that_floods_fills_its_own_lane() {
+    // given clients in lanes of their own
+    let (mut crowd, [(flooding, _), (other, _)]) = apart(64 << 10);
     // when one sends more than any lane holds, and the other a little
     crowd.send(flooding, 5000);
     crowd.send(other, 20);
