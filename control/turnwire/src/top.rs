@@ -60,6 +60,7 @@ Columns:
   WAIT%     the thread could run, but something else had its core
   ctl/s     datagrams handed to the control thread
   GRO, GSO  datagrams in one message of the kernel, in and out
+  CORE      0!: somebody lets it run on other cores than this one, which it was pinned to
   w0+       clients come to this worker by lanes: it, or another, was behind
   BATCH%    batches received, by their size
   >ctl, >w  the rings to the control thread and to the worker in percent, now and at most
@@ -80,8 +81,8 @@ JSON, one object a line:
   sessions {transports [{transport, open, begun_per_sec, handshakes_per_sec,
     handshakes_failed_per_sec}], messages_in_per_sec, messages_out_per_sec,
     ended [{reason, per_sec}], queue_dropped_per_sec},
-  workers [{worker, thread, tier, core, cpu, waiting, to_peer, to_client, in_per_sec, out_per_sec,
-    to_control_per_sec, refused_per_sec, refused [{reason, per_sec}], wakeups_per_sec,
+  workers [{worker, thread, tier, core, strayed, cpu, waiting, to_peer, to_client, in_per_sec,
+    out_per_sec, to_control_per_sec, refused_per_sec, refused [{reason, per_sec}], wakeups_per_sec,
     batches_per_sec, batch_mean, batches [{size, share}], gathered_in, gathered_out,
     ring_to_control, ring_to_worker, socket_overflows_per_sec, spread, relay_ports,
     frames}],

@@ -175,10 +175,11 @@ fn workers(workers: &[Worker], lines: &mut Vec<String>) {
     );
     for worker in workers {
         let spread = if worker.spread { "+" } else { "" };
+        let strayed = if worker.strayed { "!" } else { "" };
         lines.push(format!(
             "{:<6}{:>5}{:>5}{:>6}{:>10}{:>10}{:>8}{:>9}{:>8}{:>6}{:>6}",
             format!("{}{spread}", name(worker)),
-            worker.core.as_deref().unwrap_or("-"),
+            format!("{}{strayed}", worker.core.as_deref().unwrap_or("-")),
             Percent(worker.cpu),
             Percent(worker.waiting),
             Short(worker.to_peer.packets_per_sec),

@@ -72,6 +72,8 @@ pub struct Worker {
     pub tier: String,
     /// The core that it is pinned to, if any.
     pub core: Option<String>,
+    /// Somebody lets it run elsewhere than on that core.
+    pub strayed: bool,
     /// Cores in use: at most 1.
     pub cpu: f64,
     /// Cores that it waited for.
@@ -156,6 +158,7 @@ fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str,
         thread: thread.to_owned(),
         tier: tier.to_owned(),
         core: (!core.is_empty()).then(|| core.to_owned()),
+        strayed: interval.gauge("turnwire_worker_strayed", &[("worker", worker)]) > 0.0,
         cpu: thread_rate("turnwire_thread_cpu_seconds_total"),
         waiting: thread_rate("turnwire_thread_waiting_seconds_total"),
         to_peer: flow("to_peer"),

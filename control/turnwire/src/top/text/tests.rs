@@ -77,6 +77,8 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
 fn af_xdp(count: f64) -> String {
     let mut page = "turnwire_af_xdp_queues{worker=\"0\",mode=\"copy\"} 1\n\
                     turnwire_af_xdp_queues{worker=\"0\",mode=\"zero_copy\"} 2\n\
+                    turnwire_worker_strayed{worker=\"0\"} 1\n\
+                    turnwire_worker_strayed{worker=\"1\"} 0\n\
                     turnwire_af_xdp_memory_frames{worker=\"0\",place=\"free\"} 4032\n\
                     turnwire_af_xdp_memory_frames{worker=\"0\",place=\"receiving\"} 4000\n\
                     turnwire_af_xdp_memory_frames{worker=\"0\",place=\"sending\"} 64\n"
@@ -131,7 +133,7 @@ SESSIONS tcp 0 (+0/s)  tls 0 (+0/s)  dtls 0 (+0/s)  in/s 0  out/s 0
          handshakes/s 0 (0 failed)  queue full/s 0  ended none
 
 WORKER CORE CPU% WAIT% to peer/s to clnt/s   ctl/s refuse/s  wake/s   GRO   GSO
-w0      127  100   0.1     64.0k         0       0        0   64.0k    16     8
+w0     127!  100   0.1     64.0k         0       0        0   64.0k    16     8
 s0        -  100   0.1     64.0k         0       0        0   64.0k     -     -
 
 BATCH% mean    1  2-3  4-7 8-15  -31  -63  64+ >ctl  max   >w  max lost/s  ports
@@ -199,7 +201,7 @@ fn a_restart_is_told_and_an_idle_relay_is_all_zero() {
     assert!(text.contains("\nxdp                10"), "{text}");
     let text = lines(&frame(100.0, 102.0, 0.0), WIDE).join("\n");
     assert!(text.contains("\nrefused  nothing\n"), "{text}");
-    assert!(text.contains("\nw0      127  100   0.1         0"), "{text}");
+    assert!(text.contains("\nw0     127!  100   0.1         0"), "{text}");
 }
 
 #[test]
