@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A worker owns one packet memory and the queues that are its own on every interface with the fast
-//! path: nothing is shared. The control thread opens them ([`Keeper`]), gives them to the worker
+//! path: nothing is shared. The control thread has them opened ([`Keeper`]), gives them to the worker
 //! whole, and takes them back whole. Whatever is wrong with them (interface down, other queues, a
 //! socket refused), their place in the program's map is empty meanwhile, so the stack has their
 //! frames: the relay goes on by sockets, and the keeper tries again. A worker keeps a queue that has
@@ -21,13 +21,16 @@
 //! Every frame that is received ends in a tx ring or on the free list, and is counted once.
 
 mod datagram;
+mod errands;
 mod keeper;
+mod news;
 mod stats;
 mod suited;
 mod survey;
 
 pub(crate) use datagram::{checksum, datagram, packet, part, target};
-pub use keeper::{Copying, Keeper, KeeperStats, News};
+pub use keeper::{Copying, Keeper};
+pub use news::{KeeperStats, News};
 pub(crate) use stats::FrameCounters;
 pub use stats::FrameSnapshot;
 pub use suited::Unsuited;

@@ -4,6 +4,7 @@ mod accounts;
 mod af_xdp;
 mod af_xdp_faults;
 mod af_xdp_queues;
+mod churn;
 mod expiry;
 mod guest;
 mod host_traffic;

@@ -19,6 +19,7 @@ pub mod packet_socket;
 pub mod process;
 pub mod random;
 pub mod relay;
+pub mod rtnl;
 pub mod stun;
 pub mod traffic;
 pub mod wait;

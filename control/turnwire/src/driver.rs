@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!   workers --events--> Inbox --> turn::Server --> Outlet --> workers, kernel program
-//!   timers, netlink, signals, admin questions --^
+//!   timers, news of the network, signals, admin questions --^
 //! ```
+//!
+//! It answers clients, so it waits for nobody: what the kernel may take long over is asked by threads
+//! beside it, which wake this one as workers do.
 //!
 //! One turn of the loop does a bounded amount of each kind of work, so that no kind can starve
 //! another: at most `ROUNDS` batches of events, one run of the timers, `QUESTIONS` questions.
@@ -15,7 +18,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use dataplane::frames::News;
+use dataplane::frames::{Keeper, News};
 use dataplane::kernel::{AttachedInterface, Changes, MovedPermission};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -49,7 +52,6 @@ use summary::Summary;
 
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
-const KERNEL: Token = Token(2);
 
 /// Events of one batch.
 const BATCH: usize = 64;
@@ -105,8 +107,8 @@ pub struct Driver {
     next_tick: Duration,
     /// The kernel tier has more to look at than one round of it did.
     look_again: bool,
-    /// A worker that is gone.
-    ended_worker: Option<usize>,
+    /// A thread that is gone, and what that means.
+    ended: Option<String>,
     reloads: Reloads,
     nonce_keys: NonceKeys,
     drain_timeout: Duration,
@@ -154,10 +156,6 @@ impl Driver {
         let Parts { sleep, signals, outlet, .. } = parts;
         let registry = sleep.poll.registry();
         registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNAL, Interest::READABLE)?;
-        if let Some(kernel) = &outlet.kernel {
-            let fd = kernel.event_fd().as_raw_fd();
-            registry.register(&mut SourceFd(&fd), KERNEL, Interest::READABLE)?;
-        }
         let started = sys::monotonic();
         let reloads = Reloads::new(Arc::new(parts.reloader), sleep.waker());
         Ok(Driver {
@@ -173,7 +171,7 @@ impl Driver {
             started,
             next_tick: started,
             look_again: false,
-            ended_worker: None,
+            ended: None,
             reloads,
             nonce_keys: parts.nonce_keys,
             drain_timeout: parts.drain_timeout,
@@ -190,8 +188,8 @@ impl Driver {
         let mut events = Events::with_capacity(64);
         loop {
             let turn = self.turn();
-            if let Some(worker) = self.ended_worker {
-                bail!("worker {worker} has ended: its clients would reach nobody");
+            if let Some(what) = &self.ended {
+                bail!("{what}");
             }
             if self.drained(sys::monotonic()) {
                 self.outlet.stop();
@@ -212,7 +210,6 @@ impl Driver {
                         self.outlet.stop();
                         return Ok(());
                     }
-                    KERNEL => self.look_again = true,
                     Token(peers::FIRST_TOKEN..) => self.outlet.peers.on_event(event),
                     _ => {}
                 }
@@ -230,8 +227,11 @@ impl Driver {
         self.timers(clock::now());
         self.tell_of_peers();
         self.take_reload();
-        if self.look_again && self.look_around() == Turn::Busy {
+        if self.look_around() == Turn::Busy {
             turn = Turn::Busy;
+        }
+        if self.outlet.keeper.as_ref().is_some_and(Keeper::is_told) {
+            self.keep_frames(sys::monotonic());
         }
         if self.answer() == Turn::Busy {
             turn = Turn::Busy;
@@ -284,9 +284,22 @@ impl Driver {
                 tracing::info!("another key makes the nonces now");
             }
             let workers = self.outlet.plane.stats().workers;
-            self.ended_worker = workers.iter().position(|worker| !worker.running);
+            let worker = workers.iter().position(|worker| !worker.running);
+            self.ended = worker.map_or_else(
+                || self.ended_beside().map(str::to_owned),
+                |worker| Some(format!("worker {worker} has ended: its clients would reach nobody")),
+            );
             self.summary.tell(now.monotonic, &self.server, &mut self.outlet);
         }
+    }
+
+    /// The thread beside this one that is gone.
+    fn ended_beside(&self) -> Option<&'static str> {
+        if self.outlet.kernel.as_ref().is_some_and(|kernel| !kernel.is_watched()) {
+            return Some("the thread that watches the network has ended: routes would go astray");
+        }
+        let ended = self.outlet.keeper.as_ref().is_some_and(|keeper| !keeper.is_served());
+        ended.then_some("the thread that opens AF_XDP queues has ended: there would be no others")
     }
 
     /// How long to sleep when nothing happens. mio rounds up to milliseconds, so a deadline has
@@ -393,7 +406,7 @@ impl Driver {
         }
     }
 
-    /// Neighbours, routes or links changed.
+    /// What is new of neighbours, routes and links.
     fn look_around(&mut self) -> Turn {
         self.look_again = false;
         if let Some(kernel) = &mut self.outlet.kernel {

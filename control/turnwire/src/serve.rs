@@ -57,9 +57,10 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let plane = Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, waker.clone())
         .map_err(|error| not_started(&error, &plan))?;
     let listen = Listening::of(&plane);
-    let tier =
-        tier::choose(&plan, plane.listen_addresses().to_vec()).map_err(|wrong| anyhow!(wrong))?;
-    let AfXdpTier { keeper, why, notable } = tier::af_xdp(&plan, &plane, tier.kernel.as_ref());
+    let mut tier = tier::choose(&plan, plane.listen_addresses().to_vec(), Arc::clone(&waker))
+        .map_err(|wrong| anyhow!(wrong))?;
+    let AfXdpTier { keeper, why, notable } =
+        tier::af_xdp(&plan, &plane, &mut tier, Arc::clone(&waker));
     let (admin, questions) = start_admin(&plan, waker)?.unzip();
 
     tell_workers(&plane);

@@ -1,10 +1,13 @@
 //! Which tier carries channel data: the kernel program, or sockets alone; and why.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use dataplane::Dataplane;
 use dataplane::frames::{Copying, Keeper, Unsuited};
 use dataplane::kernel::{AttachedInterface, Kernel, KernelConfig, Punt};
+
+use mio::Waker;
 
 use crate::config::{AfXdp, XdpForward, XdpMode};
 use crate::plan::Plan;
@@ -21,20 +24,22 @@ pub struct Tier {
     pub why: String,
     /// The fast path was asked for and is not there.
     pub fell_back: bool,
+    /// Why no worker gets frames, where that is so: asked once, and before attaching.
+    without_frames: Option<Without>,
 }
 
 impl Tier {
     fn sockets(why: impl Into<String>, fell_back: bool) -> Tier {
         let (kernel, interfaces, name) = (None, Vec::new(), "socket");
-        Tier { kernel, interfaces, name, why: why.into(), fell_back }
+        Tier { kernel, interfaces, name, why: why.into(), fell_back, without_frames: None }
     }
 }
 
-/// Attaches the kernel program where it is asked for.
+/// Attaches the kernel program where it is asked for. `waker` wakes the control thread for it.
 ///
 /// # Errors
 /// It cannot be attached, and `--xdp-mode` is `native` or `generic`: in words.
-pub fn choose(plan: &Plan, listen: Vec<SocketAddr>) -> Result<Tier, String> {
+pub fn choose(plan: &Plan, listen: Vec<SocketAddr>, waker: Arc<Waker>) -> Result<Tier, String> {
     let config = &plan.config;
     let mode = match config.xdp_mode.value {
         XdpMode::Off => return Ok(Tier::sockets("--xdp-mode is off", false)),
@@ -45,14 +50,20 @@ pub fn choose(plan: &Plan, listen: Vec<SocketAddr>) -> Result<Tier, String> {
         XdpMode::Native => dataplane::kernel::XdpMode::Native,
         XdpMode::Generic => dataplane::kernel::XdpMode::Generic,
     };
-    match Kernel::attach(&kernel_config(plan, mode, listen)) {
+    let without_frames = without_frames(plan);
+    let punt = match plan.config.xdp_forward.value {
+        _ if without_frames.is_some() => Punt::Off,
+        XdpForward::Kernel => Punt::Unrouted,
+        XdpForward::Workers => Punt::All,
+    };
+    match Kernel::attach(&kernel_config(plan, mode, listen, punt), waker) {
         Ok((kernel, interfaces)) => {
             let each: Vec<String> = interfaces
                 .iter()
                 .map(|one| format!("{} ({}: {})", one.name, one.mode, one.why))
                 .collect();
             let (kernel, why) = (Some(kernel), each.join(", "));
-            Ok(Tier { kernel, interfaces, name: "xdp", why, fell_back: false })
+            Ok(Tier { kernel, interfaces, name: "xdp", why, fell_back: false, without_frames })
         }
         Err(error) if config.xdp_mode.value == XdpMode::Auto => {
             Ok(Tier::sockets(error.to_string(), true))
@@ -68,6 +79,7 @@ fn kernel_config(
     plan: &Plan,
     mode: dataplane::kernel::XdpMode,
     listen: Vec<SocketAddr>,
+    punt: Punt,
 ) -> KernelConfig {
     KernelConfig {
         interfaces: plan.config.xdp.iter().map(|given| given.value.clone()).collect(),
@@ -75,23 +87,13 @@ fn kernel_config(
         listen,
         relay_ips: plan.relay_ips.clone(),
         routes_max: plan.config.max_channels.value,
-        punt: punt(plan),
+        punt,
     }
 }
 
 /// The first kernel that is known to take the program with what hands frames over. The verifier of
 /// 5.10 does not come to an end over it within minutes, and the relay would not start meanwhile.
 const PUNTING_FROM: (u32, u32) = (6, 1);
-
-/// What the program hands to workers. Nothing where no worker will have a queue: the program is
-/// then without that part.
-fn punt(plan: &Plan) -> Punt {
-    match plan.config.xdp_forward.value {
-        _ if without_frames(plan).is_some() => Punt::Off,
-        XdpForward::Kernel => Punt::Unrouted,
-        XdpForward::Workers => Punt::All,
-    }
-}
 
 /// Why no worker gets frames, whatever is attached.
 struct Without {
@@ -100,6 +102,7 @@ struct Without {
     notable: bool,
 }
 
+/// Then the program is without the part that hands them over, too.
 fn without_frames(plan: &Plan) -> Option<Without> {
     let config = &plan.config;
     let notable = !matches!(config.af_xdp.value, AfXdp::Off | AfXdp::Auto);
@@ -150,19 +153,19 @@ pub struct AfXdpTier {
     pub notable: bool,
 }
 
-/// Prepares AF_XDP for the workers.
-pub fn af_xdp(plan: &Plan, plane: &Dataplane, kernel: Option<&Kernel>) -> AfXdpTier {
+/// Prepares AF_XDP for the workers. `waker` wakes the control thread for it.
+pub fn af_xdp(plan: &Plan, plane: &Dataplane, tier: &mut Tier, waker: Arc<Waker>) -> AfXdpTier {
     let none = |why: String, notable| AfXdpTier { keeper: None, why, notable };
     let Some(copying) = copying(plan) else {
         return none("--af-xdp is off".to_owned(), false);
     };
-    let Some(kernel) = kernel else {
+    let Some(kernel) = &tier.kernel else {
         return none("the kernel program is not attached".to_owned(), false);
     };
-    if let Some(Without { why, notable }) = without_frames(plan) {
+    if let Some(Without { why, notable }) = tier.without_frames.take() {
         return none(why, notable);
     }
-    match Keeper::new(copying, plane, kernel) {
+    match Keeper::new(copying, plane, kernel, waker) {
         Ok(keeper) => {
             let takes = match plan.config.xdp_forward.value {
                 XdpForward::Kernel => "what has no live channel",

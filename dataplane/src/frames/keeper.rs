@@ -1,21 +1,26 @@
 //! The control thread's side: opens queues, gives them to workers, takes them back, tries again.
 //!
 //! ```text
-//!   Without ──open, give──> With ──interfaces changed, a queue failed,──> Asked ──┐
-//!      ^                           one that was refused is free: ask              │
-//!      └───────────── closed; after a while <── the worker gave them back ────────┘
+//!   Without ──> Opening ──give──> With ──interfaces changed, a queue failed,──> Asked ──┐
+//!      ^                                 one that was refused is free: ask              │
+//!      └─────────────────── closed; after a while <── the worker gave them back ────────┘
 //! ```
+//!
+//! What the kernel may take long over is done by a thread beside this one ([`errands`](super::errands)).
 //!
 //! A worker's queues come and go together, with the memory that they share. Before they are asked
 //! for, their places in the program's map are emptied: the stack has what comes from then on, and
 //! the worker has time for what it has received.
 
-use super::suited::{Asked, suited};
-use super::survey::{Survey, Want};
-use super::{BURST_MAX, Frames, Home, Lane, Unsuited};
+use super::errands::{Done, Errand, Errands, Opened, Refused};
+use super::news::{KeeperStats, News};
+use super::suited::{Asked, Facts, suited};
+use super::survey::{Interface, Survey, Want};
+use super::{Frames, Home, Lane, Unsuited};
 use crate::kernel::{FrameTables, Kernel};
-use crate::link::xsk::{self, Error, FrameSize, Options, Queue, Umem};
+use crate::link::xsk::Error;
 use crate::plane::Dataplane;
+use mio::Waker;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -34,12 +39,6 @@ const SETTLING: Duration = Duration::from_millis(500);
 /// How often the number of an interface's queues is asked for.
 const SURVEY: Duration = Duration::from_secs(2);
 
-/// Entries of each ring of a queue.
-const RING: u32 = 1024;
-
-/// The same of a queue that is opened only to see whether it can be.
-const PROBE_RING: u32 = 64;
-
 /// Which interfaces get AF_XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
@@ -53,61 +52,6 @@ pub enum Copying {
     Zero,
 }
 
-/// What happened to a worker's queues, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// A worker has queues.
-    Open {
-        /// Its number.
-        worker: usize,
-        /// The queues, as `eth0/0`.
-        queues: String,
-        /// True when none of them copies.
-        zero_copy: bool,
-    },
-    /// It has none of these, or no more: sockets carry their traffic.
-    Lost {
-        /// Its number.
-        worker: usize,
-        /// Why, with interface and queue.
-        why: String,
-        /// When it is tried again, in words.
-        next: String,
-    },
-    /// It has queues, but not all that it should: sockets carry the others' traffic.
-    Part {
-        /// Its number.
-        worker: usize,
-        /// Which were refused, and why.
-        why: String,
-        /// When they are tried again, in words.
-        next: String,
-    },
-    /// An interface has none by choice.
-    Unsuited {
-        /// Its name.
-        interface: String,
-        /// Why.
-        why: String,
-    },
-}
-
-/// Counts, for the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeeperStats {
-    /// Times that a worker was given queues.
-    pub opened: u64,
-    /// Times that queues were lost to a fault or a change.
-    pub lost: u64,
-    /// Times that a queue could not be opened.
-    pub refused: u64,
-    /// Queues that the workers should have now.
-    pub wanted: usize,
-}
-
-/// Queues that could not be had, and why.
-type Refused = Vec<(Want, String)>;
-
 enum State {
     Without {
         /// Not before: a queue that was closed a moment ago is in use for a moment more.
@@ -115,6 +59,8 @@ enum State {
         /// Unless the interfaces change.
         retry: Duration,
     },
+    /// They are being opened.
+    Opening,
     With {
         since: Duration,
     },
@@ -132,6 +78,8 @@ struct Seat {
     refused: Vec<Want>,
     /// When these are tried again.
     again: Duration,
+    /// They are being tried.
+    trying: bool,
     patience: Duration,
     /// What was told last, so that a refusal is told once.
     told: Option<String>,
@@ -153,8 +101,12 @@ pub struct Keeper {
     seats: Vec<Seat>,
     home: mpsc::Receiver<Home>,
     way_home: mpsc::Sender<Home>,
+    errands: Errands,
     survey: Survey,
+    /// When it was asked for last.
     surveyed: Option<Duration>,
+    /// It is under way.
+    surveying: bool,
     /// Interfaces that have none by choice, and what was told of them.
     unsuited: HashMap<String, String>,
     stats: KeeperStats,
@@ -162,11 +114,17 @@ pub struct Keeper {
 
 impl Keeper {
     /// For the workers of `plane` and the interfaces of `kernel`, which was attached with something
-    /// to punt. Nothing is opened yet.
+    /// to punt. Nothing is opened yet. `waker` wakes the control thread when there is something for
+    /// [`tick`](Self::tick).
     ///
     /// # Errors
-    /// The program's tables cannot be mapped.
-    pub fn new(copying: Copying, plane: &Dataplane, kernel: &Kernel) -> io::Result<Keeper> {
+    /// The program's tables cannot be mapped; no thread can be started.
+    pub fn new(
+        copying: Copying,
+        plane: &Dataplane,
+        kernel: &Kernel,
+        waker: Arc<Waker>,
+    ) -> io::Result<Keeper> {
         let tables = kernel.frame_tables().map_err(|error| io::Error::other(error.to_string()))?;
         let (way_home, home) = mpsc::channel();
         let seat = || Seat {
@@ -174,17 +132,21 @@ impl Keeper {
             of: Vec::new(),
             refused: Vec::new(),
             again: Duration::ZERO,
+            trying: false,
             patience: RETRY,
             told: None,
         };
+        let seats = plane.udp_workers();
         Ok(Keeper {
             copying,
             tables: Arc::new(tables),
-            seats: (0..plane.udp_workers()).map(|_| seat()).collect(),
+            seats: (0..seats).map(|_| seat()).collect(),
+            errands: Errands::start(seats, copying, waker)?,
             home,
             way_home,
             survey: Survey::default(),
             surveyed: None,
+            surveying: false,
             unsuited: HashMap::new(),
             stats: KeeperStats::default(),
         })
@@ -198,9 +160,12 @@ impl Keeper {
         interfaces: &[&str],
     ) -> Option<Unsuited> {
         let asked = Asked { copying, program_forwards };
+        let facts = |name: &&str| Facts::of(asked, name);
+        let facts: Vec<io::Result<Facts>> = interfaces.iter().map(facts).collect();
+        let known = || facts.iter().filter_map(|facts| facts.as_ref().ok());
         let mut found = None;
-        for interface in interfaces {
-            match suited(asked, interface, interfaces.iter().copied()) {
+        for own in &facts {
+            match own.as_ref().map(|own| suited(asked, own, known())) {
                 Ok(Ok(())) => return None,
                 Ok(Err(unsuited)) if !matches!(found, Some(Unsuited::Loses(_))) => {
                     found = Some(unsuited);
@@ -221,16 +186,30 @@ impl Keeper {
         self.stats
     }
 
-    /// To be called about every second, and at the start. `now` is CLOCK_MONOTONIC. Opening a queue
-    /// may take some tens of milliseconds: the driver starts it anew.
+    /// True when there is something for [`tick`](Self::tick) before its time.
+    pub fn is_told(&self) -> bool {
+        self.errands.is_told()
+    }
+
+    /// False once nobody opens and closes queues any more.
+    pub fn is_served(&self) -> bool {
+        self.errands.is_alive()
+    }
+
+    /// To be called about every second, at the start, and when [`is_told`](Self::is_told). `now` is
+    /// CLOCK_MONOTONIC.
     pub fn tick(&mut self, now: Duration, plane: &mut Dataplane, kernel: &mut Kernel) -> Vec<News> {
         let mut news = Vec::new();
         while let Ok(home) = self.home.try_recv() {
             self.hear(home, now, (plane, kernel), &mut news);
         }
-        if self.surveyed.is_none_or(|then| now.saturating_sub(then) >= SURVEY) {
+        while let Some(done) = self.errands.done() {
+            self.take_in(done, now, (plane, kernel), &mut news);
+        }
+        let due = self.surveyed.is_none_or(|then| now.saturating_sub(then) >= SURVEY);
+        if due && !self.surveying {
             self.surveyed = Some(now);
-            self.look(kernel, &mut news);
+            self.look(kernel);
         }
         self.stats.wanted = 0;
         for worker in 0..self.seats.len() {
@@ -263,7 +242,41 @@ impl Keeper {
                 self.ask(worker, pause, (plane, kernel));
             }
             Home::Back { worker, frames } => {
-                drop(frames);
+                self.errands.send(Errand::Close { worker, frames });
+            }
+        }
+    }
+
+    /// What was done.
+    fn take_in(
+        &mut self,
+        done: Done,
+        now: Duration,
+        (plane, kernel): (&mut Dataplane, &mut Kernel),
+        news: &mut Vec<News>,
+    ) {
+        match done {
+            Done::Looked(survey) => self.see(survey, kernel, news),
+            Done::Opened { worker, of, opened } => {
+                self.take_over(worker, of, opened, now, (plane, kernel), news);
+            }
+            Done::Tried { worker, free } => {
+                let seat = &mut self.seats[worker];
+                seat.trying = false;
+                if !matches!(seat.state, State::With { .. }) {
+                    return; // they are on their way already
+                }
+                if let Some(Want { name, queue, .. }) = free {
+                    let why = format!("{name}/{queue} can be had now");
+                    let next = "in a moment, with all".to_owned();
+                    news.push(News::Lost { worker, why, next });
+                    self.ask(worker, SETTLING, (plane, kernel));
+                } else {
+                    self.stats.refused += seat.refused.len() as u64;
+                    seat.again = now + seat.pause();
+                }
+            }
+            Done::Closed { worker } => {
                 let seat = &mut self.seats[worker];
                 let pause = match seat.state {
                     State::Asked { pause } => pause,
@@ -295,18 +308,9 @@ impl Keeper {
                 self.seats[worker].patience = RETRY;
                 self.ask(worker, SETTLING, (plane, kernel));
             }
-            State::With { .. } if !seat.refused.is_empty() && seat.again <= now => {
-                let free = seat.refused.iter().find(|want| self.can_be_had(want));
-                if let Some(want) = free {
-                    let why = format!("{}/{} can be had now", want.name, want.queue);
-                    let next = "in a moment, with all".to_owned();
-                    news.push(News::Lost { worker, why, next });
-                    self.ask(worker, SETTLING, (plane, kernel));
-                } else {
-                    self.stats.refused += seat.refused.len() as u64;
-                    let seat = &mut self.seats[worker];
-                    seat.again = now + seat.pause();
-                }
+            State::With { .. } if !seat.refused.is_empty() && !seat.trying && seat.again <= now => {
+                let refused = seat.refused.clone();
+                self.seats[worker].trying = self.errands.send(Errand::Try { worker, refused });
             }
             State::Without { settled, retry } if !of.is_empty() && settled <= now => {
                 if seat.of != of {
@@ -314,7 +318,9 @@ impl Keeper {
                 } else if retry > now {
                     return;
                 }
-                self.open(worker, of, now, (plane, kernel), news);
+                if self.errands.send(Errand::Open { worker, of }) {
+                    self.seats[worker].state = State::Opening;
+                }
             }
             _ => {}
         }
@@ -336,10 +342,22 @@ impl Keeper {
         plane.ask_frames(worker);
     }
 
-    /// Looks at the interfaces with the fast path.
-    fn look(&mut self, kernel: &mut Kernel, news: &mut Vec<News>) {
+    /// Has the interfaces with the fast path looked at.
+    fn look(&mut self, kernel: &Kernel) {
         let asked = Asked { copying: self.copying, program_forwards: kernel.forwards() };
-        let survey = Survey::look(asked, kernel, &self.survey);
+        let interface = |(index, name): (u32, &str)| Interface {
+            index,
+            name: name.to_owned(),
+            up: kernel.is_up(index),
+        };
+        let interfaces = kernel.attached().map(interface).collect();
+        let before = self.survey.clone();
+        self.surveying = self.errands.send(Errand::Look { asked, interfaces, before });
+    }
+
+    /// What is to be served from now on.
+    fn see(&mut self, survey: Survey, kernel: &mut Kernel, news: &mut Vec<News>) {
+        self.surveying = false;
         for interface in self.survey.interfaces().filter(|interface| !survey.has(*interface)) {
             kernel.punting().forget_interface(interface);
         }
@@ -354,39 +372,18 @@ impl Keeper {
         self.survey = survey;
     }
 
-    /// How queues are opened.
-    fn options(&self, entries: u32) -> Options {
-        let copying = match self.copying {
-            Copying::Copy => xsk::Copying::Copy,
-            Copying::Auto | Copying::Zero => xsk::Copying::Zero,
-        };
-        Options { copying, entries, busy_poll: None }
-    }
-
-    fn frame_size(&self) -> FrameSize {
-        match self.copying {
-            // what the program hands over fits
-            Copying::Copy => FrameSize::Bytes2048,
-            Copying::Auto | Copying::Zero => FrameSize::Bytes4096,
-        }
-    }
-
-    /// Opens a queue that was refused for a moment.
-    fn can_be_had(&self, want: &Want) -> bool {
-        let Ok(mut umem) = Umem::new(PROBE_RING, self.frame_size()) else { return false };
-        Queue::open(&want.name, want.queue, &mut umem, &self.options(PROBE_RING)).is_ok()
-    }
-
-    fn open(
+    /// Gives a worker the queues that were opened for it.
+    fn take_over(
         &mut self,
         worker: usize,
         of: Vec<Want>,
+        opened: Result<Opened, Error>,
         now: Duration,
         (plane, kernel): (&mut Dataplane, &mut Kernel),
         news: &mut Vec<News>,
     ) {
-        let (frames, failed) = match self.open_all(worker, &of, kernel) {
-            Ok(opened) => opened,
+        let (frames, failed) = match opened {
+            Ok(opened) => self.show(worker, opened, kernel),
             Err(error) => (None, of.iter().map(|want| (want.clone(), error.to_string())).collect()),
         };
         let seat = &mut self.seats[worker];
@@ -423,39 +420,36 @@ impl Keeper {
         news.extend(is_new.then_some(News::Part { worker, why, next }));
     }
 
-    /// Opens what can be opened; what was refused beside it, and why.
-    fn open_all(
+    /// Has the program hand frames to the queues; what it cannot is refused like what was not opened.
+    fn show(
         &self,
         worker: usize,
-        of: &[Want],
+        opened: Opened,
         kernel: &mut Kernel,
-    ) -> Result<(Option<Box<Frames>>, Refused), Error> {
-        // what each may receive into, what waits to be sent, and a burst
-        let frames = of.len() as u32 * 2 * RING + BURST_MAX as u32;
-        let mut umem = Umem::new(frames, self.frame_size())?;
-        let options = self.options(RING);
-        let (mut lanes, mut failed) = (Vec::new(), Vec::new());
-        for want in of {
-            let Want { interface, name, queue: number, .. } = want;
-            match Queue::open(name, *number, &mut umem, &options) {
-                Ok(queue) => {
-                    let set = kernel.punting().set_socket(*interface, *number, queue.as_fd());
-                    match set {
-                        Ok(()) => lanes.push(Lane::new(queue, *interface)),
-                        Err(error) => {
-                            failed
-                                .push((want.clone(), format!("queue {number} of {name}: {error}")));
-                        }
+    ) -> (Option<Box<Frames>>, Refused) {
+        let Opened { umem, lanes, mut refused } = opened;
+        let mut shown: Vec<Lane> = Vec::new();
+        for (want, lane) in lanes {
+            let fd = lane.queue.as_fd();
+            // it may have gone meanwhile, and its slots with it
+            let why = match self.survey.has(want.interface) {
+                false => "the interface is gone".to_owned(),
+                true => match kernel.punting().set_socket(want.interface, want.queue, fd) {
+                    Ok(()) => {
+                        shown.push(lane);
+                        continue;
                     }
-                }
-                Err(error) => failed.push((want.clone(), error.to_string())),
-            }
+                    Err(error) => error.to_string(),
+                },
+            };
+            let why = format!("queue {} of {}: {why}", want.queue, want.name);
+            refused.push((want, why));
         }
-        if lanes.is_empty() {
-            return Ok((None, failed));
+        if shown.is_empty() {
+            return (None, refused);
         }
         let frames =
-            Frames::new(umem, lanes, Arc::clone(&self.tables), self.way_home.clone(), worker);
-        Ok((Some(Box::new(frames)), failed))
+            Frames::new(umem, shown, Arc::clone(&self.tables), self.way_home.clone(), worker);
+        (Some(Box::new(frames)), refused)
     }
 }

@@ -50,39 +50,69 @@ impl Unsuited {
     }
 }
 
-/// Whether `interface`, which has the program as `all` have, is one for AF_XDP.
-///
-/// # Errors
-/// There is no such interface; the kernel cannot be asked.
+/// What the kernel says of an interface, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) name: String,
+    /// It advertises queues that copy nothing; `None` from a kernel that cannot say.
+    zero_copy: Option<bool>,
+    /// Its driver; `None` where the kernel does not tell.
+    driver: Option<String>,
+}
+
+impl Facts {
+    /// Asks for what `asked` needs.
+    ///
+    /// # Errors
+    /// There is no such interface; the kernel cannot be asked.
+    pub(super) fn of(asked: Asked, name: &str) -> io::Result<Facts> {
+        let mut facts = Facts { name: name.to_owned(), zero_copy: None, driver: None };
+        if asked.copying == Copying::Auto {
+            facts.zero_copy = xsk::zero_copy_advertised(name)?;
+        }
+        if asked.needs_sending() {
+            facts.driver = xsk::driver(name)?;
+        }
+        Ok(facts)
+    }
+}
+
+impl Asked {
+    /// What the program forwards must leave from queues that copy nothing.
+    fn needs_sending(self) -> bool {
+        self.copying != Copying::Copy && self.program_forwards
+    }
+}
+
+/// Whether the interface `own`, which has the program as `all` have, is one for AF_XDP. An interface
+/// that is gone is not among `all`: nothing is forwarded to it.
 pub(super) fn suited<'a>(
     asked: Asked,
-    interface: &str,
-    all: impl Iterator<Item = &'a str>,
-) -> io::Result<Result<(), Unsuited>> {
-    let copies = |why: &str| Ok(Err(Unsuited::Copies(why.to_owned())));
+    own: &Facts,
+    all: impl Iterator<Item = &'a Facts>,
+) -> Result<(), Unsuited> {
+    let copies = |why: &str| Err(Unsuited::Copies(why.to_owned()));
     if asked.copying == Copying::Auto {
-        match xsk::zero_copy_advertised(interface)? {
+        match own.zero_copy {
             Some(true) => {}
             Some(false) => return copies("its driver has no AF_XDP without copies"),
             None => return copies("this kernel does not say what its driver can (Linux 6.3)"),
         }
     }
-    if asked.copying == Copying::Copy || !asked.program_forwards {
-        return Ok(Ok(()));
+    if !asked.needs_sending() {
+        return Ok(());
     }
-    let own = xsk::driver(interface)?;
-    if let Some(why) = objection(asked.copying, own.as_deref()) {
-        return Ok(Err(Unsuited::Loses(format!("{why}: {WORKERS}"))));
+    if let Some(why) = objection(asked.copying, own.driver.as_deref()) {
+        return Err(Unsuited::Loses(format!("{why}: {WORKERS}")));
     }
-    for other in all.filter(|other| *other != interface) {
-        // one that is gone has nothing forwarded to it
-        let Ok(driver) = xsk::driver(other) else { continue };
-        if let Some(why) = objection(asked.copying, driver.as_deref()) {
-            let why = format!("the kernel program forwards to {other}, and there {why}: {WORKERS}");
-            return Ok(Err(Unsuited::Loses(why)));
+    for other in all.filter(|other| other.name != own.name) {
+        if let Some(why) = objection(asked.copying, other.driver.as_deref()) {
+            let name = &other.name;
+            let why = format!("the kernel program forwards to {name}, and there {why}: {WORKERS}");
+            return Err(Unsuited::Loses(why));
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// What there is to be done.
@@ -123,6 +153,27 @@ mod tests {
             assert_eq!(refused(Copying::Auto, driver), by_auto, "{driver:?}, auto");
             assert_eq!(refused(Copying::Zero, driver), by_request, "{driver:?}, zero-copy");
         }
+    }
+
+    #[test]
+    fn where_the_program_forwards_to_counts_as_well() {
+        let facts = |name: &str, driver: &str| Facts {
+            name: name.to_owned(),
+            zero_copy: Some(true),
+            driver: Some(driver.to_owned()),
+        };
+        let all = [facts("eth0", "igb"), facts("eth1", "ice"), facts("eth2", "virtio_net")];
+        let with = |program_forwards, known: usize| {
+            let asked = Asked { copying: Copying::Auto, program_forwards };
+            suited(asked, &all[0], all[..known].iter())
+        };
+        assert_eq!(with(true, 2), Ok(()));
+        let Err(Unsuited::Loses(why)) = with(true, 3) else { panic!("eth2 loses") };
+        assert!(why.contains("forwards to eth2"), "{why}");
+        assert_eq!(with(false, 3), Ok(()), "workers do");
+        let silent = Facts { zero_copy: None, ..facts("eth3", "igb") };
+        let asked = Asked { copying: Copying::Auto, program_forwards: false };
+        assert!(matches!(suited(asked, &silent, all.iter()), Err(Unsuited::Copies(_))));
     }
 
     #[test]

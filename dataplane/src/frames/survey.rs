@@ -5,12 +5,19 @@
 //!   Places ──share(worker)──> each n-th queue of each ──> Wants of one worker
 //! ```
 
-use crate::kernel::Kernel;
 use crate::link::xsk;
 use std::io;
 use wire::QUEUES_MAX;
 
-use super::suited::{Asked, suited};
+use super::suited::{Asked, Facts, suited};
+
+/// An interface with the program.
+#[derive(Clone, Debug)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) up: bool,
+}
 
 /// A queue that one worker is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +38,7 @@ struct Place {
 }
 
 /// All interfaces with the program.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Survey {
     places: Vec<Place>,
     /// Those that can have none now, and why.
@@ -48,27 +55,28 @@ pub(super) struct Absent {
 }
 
 impl Survey {
-    /// Asks the kernel. Where it has no answer (no descriptors are left to ask it by), what was
-    /// known `before` is still good: news of an interface that is gone come in another way.
-    pub(super) fn look(asked: Asked, kernel: &Kernel, before: &Survey) -> Survey {
+    /// Asks the kernel, each interface once. Where it has no answer (no descriptors are left to ask it
+    /// by), what was known `before` is still good: news of an interface that is gone come in another
+    /// way.
+    pub(super) fn look(asked: Asked, interfaces: &[Interface], before: &Survey) -> Survey {
+        let facts = |one: &Interface| Facts::of(asked, &one.name);
+        let facts: Vec<io::Result<Facts>> = interfaces.iter().map(facts).collect();
+        let all = || facts.iter().filter_map(|facts| facts.as_ref().ok());
         let mut survey = Survey::default();
-        let all = || kernel.attached().map(|(_, name)| name);
-        for (interface, name) in kernel.attached() {
+        for (Interface { index, name, up }, own) in interfaces.iter().zip(&facts) {
+            let (interface, name) = (*index, name.clone());
             let known = before.places.iter().find(|place| place.interface == interface);
-            let found = match kernel.is_up(interface) {
-                true => queues(asked, name, all()),
-                false => Ok(Err(("the interface is down".to_owned(), false))),
+            let found = match own {
+                _ if !up => Ok(Err(("the interface is down".to_owned(), false))),
+                Ok(own) => queues(asked, own, all()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
             match (found, known) {
-                (Ok(Ok(queues)), _) => {
-                    survey.places.push(Place { interface, name: name.to_owned(), queues });
-                }
+                (Ok(Ok(queues)), _) => survey.places.push(Place { interface, name, queues }),
                 (Err(_), Some(known)) => survey.places.push(known.clone()),
-                (Ok(Err((why, unsuited))), _) => {
-                    survey.absent.push(Absent { name: name.to_owned(), why, unsuited });
-                }
+                (Ok(Err((why, unsuited))), _) => survey.absent.push(Absent { name, why, unsuited }),
                 (Err(error), None) => {
-                    let (name, why) = (name.to_owned(), error.to_string());
+                    let why = error.to_string();
                     survey.absent.push(Absent { name, why, unsuited: false });
                 }
             }
@@ -133,13 +141,13 @@ type Refusal = (String, bool);
 /// How many queues an interface has, if it is one for AF_XDP.
 fn queues<'a>(
     asked: Asked,
-    name: &str,
-    all: impl Iterator<Item = &'a str>,
+    own: &Facts,
+    all: impl Iterator<Item = &'a Facts>,
 ) -> io::Result<Result<u32, Refusal>> {
-    if let Err(unsuited) = suited(asked, name, all)? {
+    if let Err(unsuited) = suited(asked, own, all) {
         return Ok(Err((unsuited.why().to_owned(), true)));
     }
-    Ok(Ok(xsk::queues(name)?.min(QUEUES_MAX)))
+    Ok(Ok(xsk::queues(&own.name)?.min(QUEUES_MAX)))
 }
 
 #[cfg(test)]

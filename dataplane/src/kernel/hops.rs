@@ -24,7 +24,7 @@ pub(crate) const NO_HOP: u16 = 0;
 /// seconds to give one up, and 8 to check a stale one.
 const PATIENCE_TICKS: u64 = 8;
 /// At most so many neighbours are asked about in a tick; the others have their turn in the next.
-const ASKS_MAX: usize = 256;
+pub(crate) const ASKS_MAX: usize = 256;
 
 /// What makes one hop different from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

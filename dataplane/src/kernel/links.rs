@@ -40,7 +40,7 @@ pub(crate) enum LinkChange {
 }
 
 /// Every interface of the host.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     all: HashMap<u32, Link>,
     addresses: HashMap<u32, HashSet<IpAddr>>,

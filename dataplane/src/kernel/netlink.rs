@@ -145,6 +145,15 @@ impl Netlink {
         }
     }
 
+    /// Every neighbour, on all interfaces.
+    pub(crate) fn neighbours(&mut self) -> Result<Vec<Neighbour>, Refusal> {
+        let question = Message::GetNeighbour(NeighbourMessage::default());
+        self.requests.dump(&question, &mut |answer| match answer {
+            Message::NewNeighbour(message) => facts::neighbour(&message),
+            _ => None,
+        })
+    }
+
     /// What the kernel knows of the neighbour `address` on the interface `link`.
     pub(crate) fn neighbour(&mut self, link: u32, address: IpAddr) -> Result<Reach, Refusal> {
         let question = Message::GetNeighbour(neighbour_message(link, address));

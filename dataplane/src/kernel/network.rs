@@ -6,29 +6,28 @@
 //!    routes, rules,     links        neighbours            (news from the kernel)
 //! ```
 //!
-//! Whatever cannot be settled leads to the empty hop: the packet goes to the sockets, and the
-//! kernel finds its own way. So an error here costs speed and never a packet.
+//! The kernel is asked by the [`watch`](super::watch), whose answers come later: until then, and
+//! whenever nothing can be settled, a path leads to the empty hop. The packet goes to the sockets, and
+//! the kernel finds its own way. So an error here costs speed and never a packet.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::BorrowedFd;
 
 use wire::HopCell;
 
-use super::hops::{HopKey, Hops, NO_HOP};
+use super::hops::{ASKS_MAX, HopKey, Hops, NO_HOP};
+use super::interfaces::Standing;
 use super::links::{LinkChange, Links};
 use super::maps::Mapping;
 use super::narrowed::Narrowed;
-use super::netlink::facts::{Lookup, Prefix, Reach};
-use super::netlink::{Event, Netlink, Refusal};
+use super::netlink::facts::{Lookup, Prefix};
+use super::netlink::{Event, Refusal};
 use super::paths::{Path, Paths, Way};
+use super::watch::{Chore, Everything, Found, Line, Question, Report};
 
-/// Datagrams of news read in one go, so that a flood of it leaves the control thread time for its
-/// clients.
-const NEWS_MAX: usize = 512;
-/// Paths looked up in one go: about ten milliseconds' worth.
-const LOOKUPS_MAX: usize = 1024;
+/// Reports taken in one go, so that a flood of them leaves the control thread time for its clients.
+const REPORTS_EACH: usize = 512;
 
 /// What a round of work changed.
 #[derive(Debug, Default)]
@@ -37,6 +36,8 @@ pub(crate) struct Settled {
     pub(crate) moved: HashSet<Path>,
     /// Interfaces or their addresses changed.
     pub(crate) links: bool,
+    /// Where the program is changed, in this order.
+    pub(crate) standings: Vec<Standing>,
     /// There is more to do: come again without waiting.
     pub(crate) more: bool,
 }
@@ -58,43 +59,39 @@ pub struct NetworkStats {
     pub news_lost: u64,
     /// Questions that the kernel did not answer.
     pub questions_failed: u64,
+    /// How often questions had to wait because too many others did.
+    pub questions_delayed: u64,
 }
 
 /// The host's network, as far as routes lead through it.
 pub(crate) struct Network {
-    netlink: Netlink,
+    /// Dropped first: the watch detaches the program before anything that it reads is gone.
+    line: Line,
     links: Links,
     hops: Hops,
     paths: Paths,
     narrowed: Narrowed,
-    lost: bool,
     news_lost: u64,
     questions_failed: u64,
+    questions_delayed: u64,
+    /// What is settled and yet to be told: a test's, whose watch answers at once.
+    settled: Settled,
 }
 
 impl Network {
-    /// Learns the interfaces and addresses of the calling thread's network namespace.
-    pub(crate) fn open(cells: Mapping<HopCell>) -> Result<Network, Refusal> {
-        let mut network = Network {
-            netlink: Netlink::open()?,
-            links: Links::default(),
+    /// From `links`, which are what the watch at the end of `line` knows.
+    pub(crate) fn new(cells: Mapping<HopCell>, links: Links, line: Line) -> Network {
+        Network {
+            line,
+            links,
             hops: Hops::new(cells),
             paths: Paths::default(),
             narrowed: Narrowed::open(),
-            lost: false,
             news_lost: 0,
             questions_failed: 0,
-        };
-        network.learn_links()?;
-        Ok(network)
-    }
-
-    /// The interfaces of the calling thread's network namespace.
-    pub(crate) fn survey() -> Result<Links, Refusal> {
-        let mut netlink = Netlink::open()?;
-        let mut links = Links::default();
-        links.replace(netlink.links()?, netlink.addresses()?);
-        Ok(links)
+            questions_delayed: 0,
+            settled: Settled::default(),
+        }
     }
 
     /// The interfaces.
@@ -102,27 +99,27 @@ impl Network {
         &self.links
     }
 
-    /// Sets through which interfaces the program can send. True when that leaves work for
-    /// [`Network::on_event`].
-    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) -> bool {
+    /// Sets through which interfaces the program can send.
+    pub(crate) fn set_attached(&mut self, attached: BTreeSet<u32>) {
         if self.links.set_attached(attached) {
             self.hops.write_all(&self.links);
             self.paths.doubt_all();
+            self.ask();
         }
-        self.paths.is_doubtful()
     }
 
-    /// Readable when [`Network::on_event`] has something to do.
-    pub(crate) fn event_fd(&self) -> BorrowedFd<'_> {
-        self.netlink.news_fd()
+    /// False once there is nobody any more who watches the host's network.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.line.is_alive()
     }
 
-    /// One more route over `path`.
+    /// One more route over `path`. Where it leads is asked for if it is new.
     pub(crate) fn hold(&mut self, path: Path) {
         if !self.paths.hold(path) {
-            let way = self.find_way(path);
-            self.paths.set(path, way);
-            self.ask_around();
+            self.paths.doubt(path);
+            self.ask();
+            #[cfg(test)]
+            self.take_in_here();
         }
     }
 
@@ -138,28 +135,19 @@ impl Network {
         self.paths.hop(path)
     }
 
-    /// Reads the kernel's news and makes the tables true again.
+    /// Takes in what the watch reports and makes the tables true again.
     pub(crate) fn on_event(&mut self) -> Settled {
-        let mut settled = Settled::default();
-        let mut news = Vec::new();
-        settled.more = true;
-        for _ in 0..NEWS_MAX {
-            if !self.netlink.read_news(&mut |event| news.push(event)) {
-                settled.more = false;
-                break;
-            }
-        }
-        for event in news {
-            settled.links |= self.apply(event);
-        }
-        self.settle(&mut settled);
+        #[cfg(test)]
+        self.take_in_here();
+        let mut settled = std::mem::take(&mut self.settled);
+        self.take_in(&mut settled);
+        self.ask();
         settled
     }
 
-    /// About every second: asks about neighbours that only the program uses, tries again what had no
-    /// place or no answer, and looks again at paths that may have become narrower.
-    pub(crate) fn tick(&mut self) -> Settled {
-        let mut settled = Settled::default();
+    /// About every second: has neighbours asked about that only the program uses, tried again what had
+    /// no place or no answer, and looked again at paths that may have become narrower. `after_program`: the watch is to see to the program's place, too.
+    pub(crate) fn tick(&mut self, after_program: bool) -> Settled {
         self.hops.tick(&self.links);
         if self.hops.has_room() && self.paths.counts().starved > 0 {
             self.paths.doubt_starved();
@@ -167,8 +155,10 @@ impl Network {
         if self.narrowed.tick() {
             self.paths.doubt_prefix(Prefix { address: Ipv6Addr::UNSPECIFIED.into(), len: 0 });
         }
-        self.settle(&mut settled);
-        settled
+        if !self.line.ask(Question::Chore(Chore::Look { after_program })) {
+            self.questions_delayed += 1;
+        }
+        self.on_event()
     }
 
     /// Counts, for the metrics.
@@ -183,19 +173,59 @@ impl Network {
             paths_starved: paths.starved,
             news_lost: self.news_lost,
             questions_failed: self.questions_failed,
+            questions_delayed: self.questions_delayed,
         }
     }
 
-    /// Asks the driver for its words; see [`Netlink::set_xdp`].
-    pub(crate) fn netlink(&mut self) -> &mut Netlink {
-        &mut self.netlink
+    fn take_in(&mut self, settled: &mut Settled) {
+        self.line.hear();
+        for _ in 0..REPORTS_EACH {
+            let Some(report) = self.line.next() else { break };
+            match report {
+                Report::Way(path, found) => self.lead(path, found, settled),
+                Report::NotNudged => self.questions_failed += 1,
+                Report::News(event) => settled.links |= self.apply(event),
+                Report::Lost => self.news_lost += 1,
+                Report::Everything(everything) => {
+                    self.replace(*everything);
+                    settled.links = true;
+                }
+                Report::Standing(standing) => settled.standings.push(*standing),
+            }
+        }
+        settled.more |= !self.line.is_empty();
     }
 
-    fn learn_links(&mut self) -> Result<(), Refusal> {
-        let links = self.netlink.links()?;
-        let addresses = self.netlink.addresses()?;
-        self.links.replace(links, addresses);
-        Ok(())
+    /// Where the watch has no thread: has it work until all is answered.
+    #[cfg(test)]
+    fn take_in_here(&mut self) {
+        let mut settled = std::mem::take(&mut self.settled);
+        while self.line.work() || !self.line.is_empty() {
+            self.take_in(&mut settled);
+            self.ask();
+        }
+        self.settled = Settled { more: false, ..settled };
+    }
+
+    /// The line to the watch.
+    #[cfg(test)]
+    pub(crate) fn line(&mut self) -> &mut Line {
+        &mut self.line
+    }
+
+    /// Leads a path over the way that was found.
+    fn lead(&mut self, path: Path, found: Option<Found>, settled: &mut Settled) {
+        self.questions_failed += u64::from(found.is_none());
+        if !self.paths.is_held(path) {
+            return; // it was given up meanwhile
+        }
+        let way = self.way(found);
+        if let Some(before) = self.paths.set(path, way) {
+            self.hops.release(before);
+            if before != way.hop {
+                settled.moved.insert(path);
+            }
+        }
     }
 
     /// Takes one piece of news in. True when interfaces or addresses changed.
@@ -239,12 +269,23 @@ impl Network {
                 self.paths.doubt_all();
                 false
             }
-            Event::Lost => {
-                self.news_lost += u64::from(!self.lost);
-                self.lost = true;
-                false
-            }
+            // told as Report::Lost
+            Event::Lost => false,
         }
+    }
+
+    /// All that the kernel knows, after lost news.
+    fn replace(&mut self, everything: Everything) {
+        let Everything { links, addresses, neighbours } = everything;
+        self.links.replace(links, addresses);
+        let known: HashMap<_, _> =
+            neighbours.into_iter().map(|one| ((one.link, one.address), one.reach)).collect();
+        for (link, next) in self.hops.neighbours() {
+            let reach = known.get(&(link, next)).copied().unwrap_or_default();
+            self.hops.set_reach(link, next, reach, &self.links);
+        }
+        self.hops.write_all(&self.links);
+        self.paths.doubt_all();
     }
 
     /// The kernel takes IPv4 routes over a closed interface out without a word.
@@ -253,47 +294,34 @@ impl Network {
         self.paths.doubt_over(&hops);
     }
 
-    /// Asks everything again after lost news, then looks up what is doubted.
-    fn settle(&mut self, settled: &mut Settled) {
-        if self.lost && self.learn_links().is_ok() {
-            self.lost = false;
-            settled.links = true;
-            for (link, next) in self.hops.neighbours() {
-                let reach = self.reach(link, next);
-                self.hops.set_reach(link, next, reach, &self.links);
-            }
-            self.hops.write_all(&self.links);
-            self.paths.doubt_all();
-        }
-        for _ in 0..LOOKUPS_MAX {
+    /// Asks the ways of paths that are doubted, and has neighbours found out that are unknown or in
+    /// doubt. What finds no room waits for the next time.
+    fn ask(&mut self) {
+        while self.line.room() > 0 {
             let Some(path) = self.paths.next_doubted() else { break };
-            let way = self.find_way(path);
-            if let Some(before) = self.paths.set(path, way) {
-                self.hops.release(before);
-                if before != way.hop {
-                    settled.moved.insert(path);
+            if is_plain(path.to) {
+                self.line.ask(Question::Way(path));
+            }
+        }
+        let full = self.paths.is_doubtful();
+        self.questions_delayed += u64::from(full);
+        if self.line.room() >= ASKS_MAX {
+            for (link, next) in self.hops.take_questions() {
+                if self.links.egress(link).is_some() {
+                    self.line.ask(Question::Chore(Chore::Nudge { link, next }));
                 }
             }
         }
-        settled.more |= self.paths.is_doubtful();
-        self.ask_around();
+        self.line.flush();
     }
 
-    /// Looks a path up and holds its hop.
-    fn find_way(&mut self, path: Path) -> Way {
+    /// The hop of a way, held once more.
+    fn way(&mut self, found: Option<Found>) -> Way {
         const NOWHERE: Way = Way { hop: NO_HOP, starved: false };
         const STARVED: Way = Way { hop: NO_HOP, starved: true };
-        if !is_plain(path.to) {
-            return NOWHERE;
-        }
-        let key = match self.netlink.lookup(path.from, path.to) {
-            Ok(Lookup::Via { link, next, mtu }) => HopKey { link, next, mtu },
-            Ok(Lookup::Local | Lookup::Unreachable) => return NOWHERE,
-            Err(_) => {
-                self.questions_failed += 1;
-                return STARVED;
-            }
-        };
+        let Some(Found { lookup, reach }) = found else { return STARVED };
+        let Lookup::Via { link, next, mtu } = lookup else { return NOWHERE };
+        let key = HopKey { link, next, mtu };
         // While its interface is down a hop in use is only emptied; one that is not is not made.
         if let Some(hop) = self.hops.find(&key) {
             self.hops.hold(hop);
@@ -302,25 +330,8 @@ impl Network {
         if self.links.egress(key.link).is_none() {
             return NOWHERE;
         }
-        let reach = self.hops.reach(key.link, key.next);
-        let reach = reach.unwrap_or_else(|| self.reach(key.link, key.next));
+        let reach = self.hops.reach(key.link, key.next).unwrap_or(reach);
         self.hops.add(key, reach, &self.links).map_or(STARVED, |hop| Way { hop, starved: false })
-    }
-
-    fn reach(&mut self, link: u32, next: IpAddr) -> Reach {
-        self.netlink.neighbour(link, next).unwrap_or_else(|_| {
-            self.questions_failed += 1;
-            Reach::Unknown
-        })
-    }
-
-    /// Has the kernel find out the neighbours that are unknown or in doubt.
-    fn ask_around(&mut self) {
-        for (link, next) in self.hops.take_questions() {
-            if self.links.egress(link).is_some() && self.netlink.solicit(link, next).is_err() {
-                self.questions_failed += 1;
-            }
-        }
     }
 }
 

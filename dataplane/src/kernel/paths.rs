@@ -131,6 +131,16 @@ impl Paths {
         Some(before.hop)
     }
 
+    /// True while the path is in use.
+    pub(crate) fn is_held(&self, path: Path) -> bool {
+        self.all.contains_key(&path)
+    }
+
+    /// Doubts a path in use.
+    pub(crate) fn doubt(&mut self, path: Path) {
+        self.doubt_range(Some(path..=path), |_, _| true);
+    }
+
     /// Doubts every path.
     pub(crate) fn doubt_all(&mut self) {
         self.doubt_range(None, |_, _| true);

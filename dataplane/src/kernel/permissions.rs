@@ -104,7 +104,7 @@ impl Kernel {
     /// [`Changes::permissions`](super::Changes::permissions)) until
     /// [`release_permission`](Self::release_permission). None where nothing goes to AF_XDP.
     ///
-    /// For an address that is new, some questions to the kernel.
+    /// None yet for an address that is new: they follow in the same way, once they are found.
     pub fn hold_permission(&mut self, permission: &Permission) -> PermissionHops {
         if self.punt == Punt::Off {
             return PermissionHops::default();

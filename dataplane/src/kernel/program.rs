@@ -175,9 +175,9 @@ impl Program {
         refused
     }
 
-    /// True when frames of this interface can be told to be ours.
-    pub(crate) fn reaches(&self, index: u32) -> bool {
-        (index as usize) < self.links.len()
+    /// Interfaces from this index on are out of reach: their frames cannot be told to be ours.
+    pub(crate) fn index_end(&self) -> u32 {
+        u32::try_from(self.links.len()).unwrap_or(u32::MAX)
     }
 
     /// Relates jiffies to CLOCK_MONOTONIC.

@@ -330,12 +330,14 @@ fn attached(page: &mut Page, kernel: &KernelSnapshot) {
     gauge("turnwire_xdp_paths_without_hop", help, network.paths_without_hop);
     gauge("turnwire_xdp_paths_starved", "Of these, for want of room.", network.paths_starved);
     let mut counter = |name, help, value: u64| page.counter(name, help).value(value);
-    let help = "Routes written again because the way to their destination changed.";
+    let help = "Routes written again because the way to their destination was found, or changed.";
     counter("turnwire_xdp_routes_moved_total", help, kernel.routes_moved);
     let help = "How often news of the network were lost, and everything was asked for again.";
     counter("turnwire_xdp_news_lost_total", help, network.news_lost);
     let help = "Questions about the network that the kernel did not answer.";
     counter("turnwire_xdp_questions_failed_total", help, network.questions_failed);
+    let help = "How often questions about the network waited behind too many others.";
+    counter("turnwire_xdp_questions_delayed_total", help, network.questions_delayed);
     let help = "How often the kernel's two clocks had parted.";
     counter("turnwire_xdp_clock_corrections_total", help, kernel.clock_corrections);
     let help = "Frames handed to workers by AF_XDP.";

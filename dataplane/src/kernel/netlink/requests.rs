@@ -11,8 +11,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use socket2::SockRef;
 
-/// The kernel answers from its own thread of execution, in microseconds. This is for a kernel that
-/// is stuck, so that the control thread is not.
+/// The kernel answers within the call that asks, however long that takes. This is for an answer that got
+/// lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dump that changed while it was read is read again, so many times.
 const DUMPS_MAX: usize = 8;

@@ -13,6 +13,7 @@ use wire::HOPS_MAX;
 
 use super::*;
 use crate::kernel::testing::{Host, in_namespace, ip, try_ip};
+use crate::kernel::watch::Watch;
 
 const RELAY: &str = "192.0.2.10";
 const RELAY6: &str = "2001:db8::10";
@@ -34,7 +35,9 @@ fn setup() -> Network {
 }
 
 fn attached(names: &[&str]) -> Network {
-    let mut network = Network::open(Mapping::anonymous(HOPS_MAX)).unwrap();
+    let watch = Watch::open().unwrap();
+    let links = watch.links().clone();
+    let mut network = Network::new(Mapping::anonymous(HOPS_MAX), links, Line::here(watch));
     let index = |name: &&str| network.links().named(name).unwrap().index;
     let indexes = names.iter().map(index).collect();
     network.set_attached(indexes);
@@ -349,7 +352,7 @@ fn a_neighbour_that_does_not_answer_is_no_hop_and_found_once_it_does() {
         assert_eq!(cell(&network, "192.0.2.77"), None);
         host.ip("address add 192.0.2.77/24 dev eth1");
         for _ in 0..20 {
-            network.tick();
+            network.tick(false);
         }
         until(&mut network, |n| cell(n, "192.0.2.77"));
     });
@@ -372,7 +375,7 @@ fn a_gateway_that_silently_changed_its_address_is_noticed() {
         while cell(&network, "192.0.2.1").is_none_or(|cell| cell.dst != new) {
             assert!(start.elapsed() < Duration::from_secs(30), "never noticed");
             sleep(Duration::from_millis(200));
-            network.tick(); // five times as fast as life
+            network.tick(false); // five times as fast as life
             network.on_event();
         }
     });
@@ -401,5 +404,50 @@ fn lost_news_is_made_good() {
         let wanted = ([2, 0, 0, 0, 0, 2], 1400);
         until(&mut network, |n| cell(n, "192.0.2.1").filter(|cell| (cell.dst, cell.mtu) == wanted));
         assert!(network.stats().news_lost > 0, "this test is to lose some");
+    });
+}
+
+/// A gateway, and paths to this many addresses behind it.
+fn behind_a_gateway(count: u32) -> (Network, Vec<Path>) {
+    let network = alone();
+    ip(&format!("neigh add 192.0.2.1 lladdr {FAR} dev eth0 nud permanent"));
+    ip("route add default via 192.0.2.1");
+    let far = |number: u32| Path { to: (0xcb00_7100 + number).to_be_bytes().into(), ..path(RELAY) };
+    (network, (0..count).map(far).collect())
+}
+
+#[test]
+fn a_path_leads_nowhere_while_the_kernel_makes_the_watch_wait_and_nobody_waits_with_it() {
+    in_namespace(|| {
+        let (mut network, paths) = behind_a_gateway(2);
+        network.line().hold(true);
+        assert_eq!([held(&mut network, paths[0]), held(&mut network, paths[1])], [NO_HOP; 2]);
+        assert_eq!(network.tick(true).moved, HashSet::new());
+        assert_eq!(network.stats().paths_without_hop, 2);
+
+        network.release(paths[1]);
+        network.line().hold(false);
+        assert_eq!(network.on_event().moved, HashSet::from([paths[0]]));
+        assert_eq!(cell(&network, &paths[0].to.to_string()).unwrap().dst, MAC);
+
+        network.release(paths[0]);
+        assert_eq!(network.stats(), NetworkStats::default(), "nothing is left of the one given up");
+    });
+}
+
+#[test]
+fn what_finds_no_room_among_the_questions_is_asked_when_there_is() {
+    in_namespace(|| {
+        let (mut network, paths) = behind_a_gateway(5000);
+        network.line().hold(true);
+        paths.iter().for_each(|path| network.hold(*path));
+        network.tick(true);
+        network.line().hold(false);
+        assert_eq!(network.on_event().moved, paths.iter().copied().collect());
+        let NetworkStats { hops, paths_without_hop, questions_delayed, .. } = network.stats();
+        assert_eq!((hops, paths_without_hop), (1, 0));
+        assert!(questions_delayed > 0, "this test is to ask too much");
+        paths.iter().for_each(|path| network.release(*path));
+        assert_eq!((network.stats().hops, network.stats().paths), (0, 0));
     });
 }

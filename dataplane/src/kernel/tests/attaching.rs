@@ -1,7 +1,6 @@
 //! Where the program can be attached, where not, and that nothing is left of it.
 
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,13 +9,13 @@ use super::lab::{Lab, attach, config, route};
 use crate::kernel::attach::suitable;
 use crate::kernel::links::Links;
 use crate::kernel::netlink::facts::{Link, LinkKind};
-use crate::kernel::network::Network;
-use crate::kernel::testing::{ethtool, force_off, in_namespace, ip, try_ip, with_capabilities};
+use crate::kernel::testing::{ethtool, in_namespace, ip, try_ip, with_capabilities};
+use crate::kernel::watch::Watch;
 use crate::kernel::{AttachError, Kernel, XdpMode};
 
 /// The program on an interface, as the kernel tells.
 fn program_on(name: &str) -> Option<u32> {
-    Network::survey().unwrap().named(name).unwrap().program
+    Watch::open().unwrap().links().named(name).unwrap().program
 }
 
 /// True once there is no program on the interface. The kernel tears links down in its own time, and
@@ -284,7 +283,7 @@ fn three_capabilities_are_enough() {
 fn too_many_relay_addresses_are_refused() {
     let mut config = config();
     config.relay_ips = (0..64).map(|n| [10, 0, 0, n].into()).collect();
-    let error = Kernel::attach(&config).map(|_| ()).unwrap_err();
+    let error = Kernel::attach_here(&config).map(|_| ()).unwrap_err();
     assert!(matches!(error, AttachError::TooManyRelayAddresses { given: 64, most: 63 }));
 }
 
@@ -360,6 +359,11 @@ fn the_kernel_tier_can_live_on_any_thread() {
     sendable::<Kernel>();
 }
 
+/// Takes the program off the first interface.
+fn force_off(kernel: &mut Kernel) {
+    kernel.network.line().watch().expect("it has no thread").interfaces().force_off(0);
+}
+
 #[test]
 fn a_program_that_somebody_took_off_is_told_once_and_attached_again_when_that_can_be() {
     in_namespace(|| {
@@ -377,8 +381,7 @@ fn a_program_that_somebody_took_off_is_told_once_and_attached_again_when_that_ca
         assert_eq!(tick(&mut kernel), (vec![], vec![]), "nothing happened yet");
 
         // when another program takes its place
-        let (_, link) = kernel.interfaces[0].link.as_ref().unwrap();
-        force_off(link.as_fd());
+        force_off(&mut kernel);
         let (other, _) = attach(|config| config.interfaces = vec!["eth0".into()]).unwrap();
 
         // then
@@ -393,8 +396,7 @@ fn a_program_that_somebody_took_off_is_told_once_and_attached_again_when_that_ca
         assert!(kernel.attached().map(|(_, name)| name).eq(["eth0", "eth1"]));
 
         // and when nobody takes its place
-        let (_, link) = kernel.interfaces[0].link.as_ref().unwrap();
-        force_off(link.as_fd());
+        force_off(&mut kernel);
         assert_eq!(tick(&mut kernel), (vec!["eth0".to_owned()], vec!["eth0".to_owned()]));
         assert_eq!(tick(&mut kernel), (vec![], vec![]));
     });

@@ -1,11 +1,13 @@
 //! What the program forwards, and what it leaves to the sockets.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use mio::{Events, Poll, Token, Waker};
 use wire::{Direction, Reason};
 
-use super::lab::{Ends, Lab, attach, channel_data, is_silent, now, receive, route};
+use super::lab::{Ends, Lab, attach, channel_data, config, is_silent, now, receive, route};
 use crate::kernel::testing::{in_namespace, ip};
 use crate::kernel::{Kernel, XdpMode};
 use crate::route::Route;
@@ -191,6 +193,47 @@ fn routes_follow_the_kernel_s_routes() {
             moved += kernel.on_event().routes_moved;
         }
         exchange(&ends, &route);
+    });
+}
+
+#[test]
+fn a_channel_whose_way_is_yet_to_be_found_is_the_sockets_until_then() {
+    in_namespace(|| {
+        let lab = Lab::new();
+        let route = route('4', '4');
+        let ends = lab.ends(&route);
+        let (mut kernel, _) = attach(|_| ()).unwrap();
+        kernel.network.line().hold(true);
+        publish(&mut kernel, &route);
+        let message = channel_data(route.channel, b"who knows the way?");
+        ends.client.send_to(&message, route.listener).unwrap();
+        assert_eq!(receive(&ends.listener), (message, route.client));
+        assert_eq!(kernel.stats().refused(Reason::NoHop), 1);
+
+        kernel.network.line().hold(false);
+        assert_eq!(kernel.on_event().routes_moved, 1);
+        exchange(&ends, &route);
+    });
+}
+
+#[test]
+fn a_thread_of_its_own_finds_the_way_and_wakes_who_asked() {
+    in_namespace(|| {
+        let lab = Lab::new();
+        let route = route('4', '4');
+        let ends = lab.ends(&route);
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut kernel, _) = Kernel::attach(&config(), waker).unwrap();
+        publish(&mut kernel, &route);
+        let mut events = Events::with_capacity(4);
+        while kernel.stats().network.paths_without_hop > 0 {
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "nobody woke: {:?}", kernel.stats().network);
+            kernel.on_event();
+        }
+        exchange(&ends, &route);
+        assert!(kernel.is_watched());
     });
 }
 

@@ -105,10 +105,16 @@ pub(super) fn is_silent(socket: &UdpSocket) -> bool {
 fn receive_within(socket: &UdpSocket, time: Duration) -> Option<(Vec<u8>, SocketAddr)> {
     let mut buffer = [0; 2048];
     socket.set_read_timeout(Some(time)).unwrap();
-    match socket.recv_from(&mut buffer) {
-        Ok((len, from)) => Some((buffer[..len].to_vec(), from)),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-        Err(error) => panic!("{error}"),
+    loop {
+        match socket.recv_from(&mut buffer) {
+            Ok((len, from)) => return Some((buffer[..len].to_vec(), from)),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => return None,
+                // the process was stopped for a moment
+                ErrorKind::Interrupted => {}
+                _ => panic!("{error}"),
+            },
+        }
     }
 }
 
@@ -160,5 +166,5 @@ pub(super) fn attach(
 ) -> Result<(Kernel, Vec<AttachedInterface>), AttachError> {
     let mut config = config();
     change(&mut config);
-    Kernel::attach(&config)
+    Kernel::attach_here(&config)
 }
