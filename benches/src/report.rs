@@ -29,7 +29,7 @@ fn blocks(results: &Results) -> Vec<Block> {
     }
     if !results.rings.is_empty() {
         blocks.push(heading("AF_XDP rings beside those of the crate xdp, on the same job"));
-        let head = "frames reflected in copy mode, interleaved rounds, the first dropped";
+        let head = "frames reflected in copy mode, both in each round, the first dropped: medians";
         let lines = std::iter::once(head).chain(results.rings.iter().map(String::as_str));
         blocks.push(table(lines.map(|line| vec![line.to_owned()]).collect()));
     }

@@ -6,9 +6,14 @@
 //!         sink (XDP)              <── tx ring <──────────────────┘
 //! ```
 //!
-//! Rounds alternate, the first of each is dropped, and the result is the median of the rates at which
-//! right datagrams came back, and their ratio. A rate by itself means nothing on a shared machine.
+//! A round is both, one right after the other, and each round begins with the one that the last ended
+//! with; the first is dropped. The result is the ratio of the rates, from the first frame to the last, and
+//! of the CPU time a frame, taken within each round: median, spread, and in how many rounds ours was
+//! ahead. Rounds are short and many, because neighbours change the machine from second to second. A rate
+//! by itself means nothing. What comes back is checked, every byte of it.
 
+mod comparison;
+mod meter;
 mod ours;
 mod theirs;
 
@@ -20,6 +25,8 @@ use aya::maps::{MapData, XskMap};
 use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, include_bytes_aligned};
 use clap::Parser;
+use comparison::{Comparison, median};
+use meter::Meter;
 use traffic::{Flow, Leg, Offer, Path, Place, Scheme, Traffic, Wrapper, sys};
 use turnwire_tests::cable::{Cable, FAR, MACS, NEAR};
 
@@ -32,11 +39,11 @@ pub(crate) const FRAMES: u32 = 3 * ENTRIES;
 #[derive(Parser)]
 #[command(about = "Compares Turnwire's AF_XDP rings with the crate xdp's")]
 struct Cli {
-    /// Rounds of each, the first of which is dropped.
-    #[arg(long, default_value_t = 6)]
-    rounds: usize,
-    /// Seconds of each round.
-    #[arg(long, default_value_t = 2.0)]
+    /// Rounds, the first of which is dropped; each is both.
+    #[arg(long, default_value_t = 61, value_parser = clap::value_parser!(u16).range(2..))]
+    rounds: u16,
+    /// Seconds of each of the two in a round.
+    #[arg(long, default_value_t = 0.25)]
     seconds: f64,
     /// Bytes of UDP payload.
     #[arg(long, default_value_t = 172)]
@@ -53,14 +60,16 @@ enum Rings {
     Theirs,
 }
 
-/// One round's result.
-struct Round {
-    /// Right datagrams that came back, a second.
+/// What one of them did in a round.
+struct Run {
+    /// Frames that were reflected, a second.
     rate: f64,
-    /// Share of what was sent.
-    share: f64,
-    /// CPU time of the reflecting thread, in microseconds a packet.
+    /// CPU time of the reflecting thread, in nanoseconds a frame.
     cpu: f64,
+    /// System calls that it made for each frame.
+    calls: f64,
+    /// Share of the reflected frames that came back, and right.
+    right: f64,
 }
 
 /// The program on the far end, with one socket in its map.
@@ -99,7 +108,7 @@ pub(crate) fn swap(bytes: &mut [u8]) -> bool {
     true
 }
 
-fn round(cable: &Cable, rings: Rings, cli: &Cli) -> Result<Round> {
+fn run(cable: &Cable, rings: Rings, cli: &Cli) -> Result<Run> {
     let time = Duration::from_secs_f64(cli.seconds);
     let stop = AtomicBool::new(false);
     let ready = AtomicBool::new(false);
@@ -110,31 +119,32 @@ fn round(cable: &Cable, rings: Rings, cli: &Cli) -> Result<Round> {
                 match rings {
                     Rings::Ours => ours::reflect(cable.index[FAR], &ready, &stop),
                     Rings::Theirs => theirs::reflect(cable.index[FAR], &ready, &stop),
-                }?;
-                cpu_time()
+                }
             })
         });
-        let sent = cable.inside(NEAR, || {
+        let right = cable.inside(NEAR, || {
             while !ready.load(Relaxed) && !reflecting.is_finished() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let traffic = generator(cable, cli.payload)?;
             let place = Place { core: Some(0), rank: None };
             let offer = cli.rate.map_or(Offer::Most, Offer::Rate);
-            let sent = traffic.send(offer, time, place)?;
-            std::thread::sleep(Duration::from_millis(100));
+            traffic.send(offer, time, place)?;
+            std::thread::sleep(Duration::from_millis(50));
             let received = traffic.received()?;
             ensure!(received.wrong == 0, "{} came back wrong", received.wrong);
-            Ok((sent.packets.iter().sum::<u64>(), received.right.iter().sum::<u64>()))
+            Ok(received.right.iter().sum::<u64>())
         });
         stop.store(true, Relaxed);
-        let cpu = reflecting.join().map_err(|_| anyhow::anyhow!("the reflector panicked"))??;
-        let (sent, right) = sent?;
-        ensure!(right > 0, "of {sent} nothing came back");
-        Ok(Round {
-            rate: right as f64 / cli.seconds,
-            share: right as f64 / sent as f64,
-            cpu: cpu.as_secs_f64() * 1e6 / right as f64,
+        let meter = reflecting.join().map_err(|_| anyhow::anyhow!("the reflector panicked"))??;
+        let Meter { reflected, calls, .. } = meter;
+        ensure!(reflected > 0, "nothing was reflected");
+        let (frames, wall, cpu) = meter.measured()?;
+        Ok(Run {
+            rate: frames / wall.as_secs_f64(),
+            cpu: cpu.as_secs_f64() * 1e9 / frames,
+            calls: calls as f64 / reflected as f64,
+            right: right? as f64 / reflected as f64,
         })
     })
 }
@@ -159,47 +169,39 @@ fn generator(cable: &Cable, payload: u16) -> Result<Traffic> {
     Ok(traffic)
 }
 
-/// User and system time of the calling thread.
-#[allow(unsafe_code, reason = "clock_gettime(2) writes one structure")]
-fn cpu_time() -> Result<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: one structure, which is ours.
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    ensure!(done == 0, "clock_gettime: {}", std::io::Error::last_os_error());
-    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
-}
-
-fn median(rounds: &[Round], of: fn(&Round) -> f64) -> f64 {
-    let mut values: Vec<f64> = rounds.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let cable = Cable::new()?;
-    let mut results = [Vec::new(), Vec::new()];
-    for number in 0..cli.rounds.max(2) {
-        for (rings, results) in [Rings::Ours, Rings::Theirs].into_iter().zip(&mut results) {
-            let round = round(&cable, rings, &cli)?;
-            if number > 0 {
-                results.push(round);
-            }
+    let mut rounds = Vec::new();
+    for number in 0..cli.rounds {
+        let (ours, theirs) = if number % 2 == 0 {
+            let ours = run(&cable, Rings::Ours, &cli)?;
+            (ours, run(&cable, Rings::Theirs, &cli)?)
+        } else {
+            let theirs = run(&cable, Rings::Theirs, &cli)?;
+            (run(&cable, Rings::Ours, &cli)?, theirs)
+        };
+        if number > 0 {
+            rounds.push([ours, theirs]);
         }
     }
-    for (name, rounds) in ["ours", "xdp 0.8"].iter().zip(&results) {
-        let (low, high) = rounds.iter().fold((f64::MAX, 0f64), |(low, high), round| {
-            (low.min(round.rate), high.max(round.rate))
-        });
+    for (which, name) in ["ours", "xdp 0.8"].iter().enumerate() {
+        let of = |value: fn(&Run) -> f64| rounds.iter().map(|round| value(&round[which])).collect();
+        let of = |value: fn(&Run) -> f64| median(of(value));
         println!(
-            "{name:8} {:9.0} packets a second ({low:.0} to {high:.0}), {:.3} of what was sent, \
-             {:.2} us of CPU a packet",
-            median(rounds, |round| round.rate),
-            median(rounds, |round| round.share),
-            median(rounds, |round| round.cpu),
+            "{name:8} {:9.0} frames a second, {:.0} ns of CPU and {:.4} system calls a frame, \
+             {:.4} of them came back",
+            of(|run| run.rate),
+            of(|run| run.cpu),
+            of(|run| run.calls),
+            of(|run| run.right),
         );
     }
-    let [ours, theirs] = results.map(|rounds| median(&rounds, |round| round.rate));
-    println!("ratio    {:.3}", ours / theirs);
+    let ratios = |of: fn(&Run) -> f64| {
+        let ratios = rounds.iter().map(|[ours, theirs]| of(ours) / of(theirs));
+        Comparison::of(ratios.collect())
+    };
+    println!("ratio of rates    {}", ratios(|run| run.rate));
+    println!("ratio by CPU time {}", ratios(|run| 1.0 / run.cpu));
     Ok(())
 }

@@ -7,12 +7,13 @@ use anyhow::Result;
 use dataplane::link::xsk::{Copying, FrameSize, Options, Queue, Umem};
 use turnwire_tests::cable::FAR_NAME;
 
+use crate::meter::Meter;
 use crate::{Divert, ENTRIES, FRAMES, swap};
 
 /// Frames of one turn.
 const BATCH: usize = 64;
 
-pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> Result<()> {
+pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> Result<Meter> {
     let mut divert = Divert::attach(interface)?;
     let mut umem = Umem::new(FRAMES, FrameSize::Bytes2048)?;
     let options = Options { copying: Copying::Copy, entries: ENTRIES, busy_poll: None };
@@ -20,6 +21,7 @@ pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> 
     divert.add(queue.as_fd().as_raw_fd())?;
     ready.store(true, Relaxed);
     let mut frames = Vec::with_capacity(BATCH);
+    let mut meter = Meter::default();
     while !stop.load(Relaxed) {
         queue.receive(&mut umem, &mut frames, BATCH);
         for mut frame in frames.drain(..) {
@@ -32,6 +34,9 @@ pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> 
         queue.flush()?;
         queue.reclaim(&mut umem);
         queue.refill(&mut umem);
+        meter.turn((queue.counts().transmitted - meter.reflected) as usize)?;
     }
-    Ok(())
+    let counts = queue.counts();
+    meter.calls = counts.tx_wakeups + counts.rx_wakeups;
+    Ok(meter)
 }

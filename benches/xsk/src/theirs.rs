@@ -12,6 +12,7 @@ use xdp::socket::XdpSocketBuilder;
 use xdp::umem::{FrameSize, UmemCfgBuilder};
 use xdp::{Packet, RingConfigBuilder, Umem};
 
+use crate::meter::Meter;
 use crate::{Divert, ENTRIES, FRAMES};
 
 /// Frames of one turn: as many as the kernel sends by one call. The crate does not raise that, and
@@ -53,7 +54,7 @@ fn swap(packet: &mut Packet) -> Result<bool> {
     Ok(true)
 }
 
-pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> Result<()> {
+pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> Result<Meter> {
     let mut divert = Divert::attach(interface)?;
     let frame_size = FrameSize::TwoK;
     let umem = UmemCfgBuilder { frame_size, frame_count: FRAMES, ..Default::default() };
@@ -70,6 +71,7 @@ pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> 
     let mut tx = rings.tx_ring.take().context("a tx ring")?;
     let (mut received, mut leaving) =
         (HeapSlab::with_capacity(BATCH), HeapSlab::with_capacity(BATCH));
+    let mut meter = Meter::default();
     while !stop.load(Relaxed) {
         // SAFETY: packets go back to the memory they came from, or on to the tx ring, below.
         let count = unsafe { rx.recv(&umem, &mut received) };
@@ -77,8 +79,11 @@ pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> 
             let kept = if swap(&mut packet)? { leaving.push_front(packet) } else { Some(packet) };
             kept.into_iter().for_each(|packet| umem.free_packet(packet));
         }
+        meter.calls += u64::from(!leaving.is_empty());
+        let before = leaving.len();
         // SAFETY: they are this memory's.
         later(unsafe { tx.send(&mut leaving, true) })?;
+        let sent = before - leaving.len();
         while let Some(packet) = leaving.pop_back() {
             umem.free_packet(packet);
         }
@@ -86,6 +91,7 @@ pub(crate) fn reflect(interface: u32, ready: &AtomicBool, stop: &AtomicBool) -> 
         // copy mode never asks to be woken for receiving
         // SAFETY: as above.
         later(unsafe { rings.fill_ring.enqueue(&mut umem, count, false) })?;
+        meter.turn(sent)?;
     }
-    Ok(())
+    Ok(meter)
 }

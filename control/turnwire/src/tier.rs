@@ -117,7 +117,8 @@ fn without_frames(plan: &Plan) -> Option<Without> {
         Unsuited::Loses(why) => Some(Without { why, notable: true }),
         Unsuited::Copies(_) => without(
             "no driver of the interfaces says that it does AF_XDP without copies; with copies it \
-             is slower than sockets (--af-xdp copy does it all the same)",
+             carries more than sockets over many flows and less over one, so it is for whoever asks \
+             (--af-xdp copy)",
         ),
     }
 }

@@ -42,8 +42,9 @@ const SURVEY: Duration = Duration::from_secs(2);
 /// Which interfaces get AF_XDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
-    /// Those that advertise zero copy, and without copies only: what copies is slower than sockets.
-    /// Where the program forwards, those only whose drivers are known to send that as well.
+    /// Those that advertise zero copy, and without copies only: what copies carries more than sockets do
+    /// over many flows, but less over one, and is past the host's packet filter. Where the program
+    /// forwards, those only whose drivers are known to send that as well.
     Auto,
     /// All, with copies.
     Copy,

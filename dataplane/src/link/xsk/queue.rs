@@ -9,7 +9,7 @@ use super::error::Error;
 use super::frame::Frame;
 use super::mapping::{Area, Entry, Mapping, Offsets};
 use super::ring::{Consumer, Producer};
-use super::rings::{Counts, Rings};
+use super::rings::{Counts, HEADERS, HEADERS_AND_DATA, Rings};
 use super::sys;
 use super::umem::{HEADROOM, Member, Tag, Umem};
 
@@ -351,6 +351,7 @@ impl Opening<'_> {
             // Before bind(2): a driver without copies takes its first frames there.
             rings.refill(umem);
             let zero_copy = self.finish(fd, index, shared)?;
+            rings.ahead = if zero_copy { HEADERS } else { HEADERS_AND_DATA };
             Ok((rings, zero_copy))
         });
         let (rings, zero_copy) = match bound {
@@ -421,6 +422,7 @@ impl Opening<'_> {
             umem: umem.id(),
             filled: 0,
             filled_max: entries,
+            ahead: HEADERS,
             counts: Counts::default(),
         })
     }

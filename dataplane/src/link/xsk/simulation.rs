@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::mapping::{Area, Entry, Mapping, Offsets};
 use super::ring::{Consumer, Producer, Shared};
-use super::rings::{Counts, Rings};
+use super::rings::{Counts, HEADERS, Rings};
 use super::umem::{Member, Umem};
 use super::{Frame, FrameSize, START, STRANDED};
 
@@ -70,7 +70,8 @@ pub(super) fn open(umem: &mut Umem, start: u32) -> Line {
     let (tx, kernel_tx, tx_peek) = ring::<libc::xdp_desc>(start);
     let (umem, filled_max) = (umem.id(), ENTRIES);
     let counts = Counts::default();
-    let rings = Rings { fill, completion, rx, tx, tag, umem, filled: 0, filled_max, counts };
+    let (filled, ahead) = (0, HEADERS);
+    let rings = Rings { fill, completion, rx, tx, tag, umem, filled, filled_max, ahead, counts };
     let kernel = Kernel {
         fill: kernel_fill,
         completion: kernel_completion,

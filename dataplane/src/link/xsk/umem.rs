@@ -331,6 +331,12 @@ impl Umem {
         Some(self.frame(number as u32, start as u32, size))
     }
 
+    /// Has the processor fetch the first bytes of the packet in `frame`, at most `most`.
+    #[inline]
+    pub(super) fn prefetch(&self, frame: &Frame, most: usize) {
+        self.mapping.prefetch(self.at(frame), frame.size().min(most));
+    }
+
     /// The frame as an address for a tx ring; it is `tag`'s then.
     #[inline]
     pub(super) fn send(&mut self, tag: Tag, frame: Frame) -> (u64, u32) {
