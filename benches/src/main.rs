@@ -65,7 +65,7 @@ fn run(options: &Run) -> Result<()> {
 
 /// What the comparison of AF_XDP rings says, or why it says nothing.
 fn rings(program: &Path) -> Vec<String> {
-    let words = ["--rounds", "41", "--seconds", "0.25"];
+    let words = ["--rounds", "61", "--seconds", "0.25"];
     let lines = |bytes: &[u8]| -> Vec<String> {
         String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
     };
