@@ -15,7 +15,9 @@ use turnwire_tests::wait::{self, Deadline};
 /// Calls of each family: of the first, some reach either worker, whatever their ports.
 const CALLS: [(Family, usize); 2] = [(Family::V4, 32), (Family::V6, 8)];
 /// More than a listener gives before its worker is behind (1,024), and the batch in which it ends.
-const BACKLOG: u32 = 1_200;
+const BACKLOG: u32 = 1_400;
+/// How often a worker is held up; clients are spread for twice as long each time.
+const ATTEMPTS: u64 = 5;
 /// Datagrams on their way at once, where nothing stands still: a veth's ring holds 256.
 const WINDOW: u64 = 96;
 /// For what takes a second or two.
@@ -28,23 +30,30 @@ fn a_relay_that_fell_behind_spreads_its_clients_and_no_datagram_is_lost_or_late(
         let relay = RelayUnderTest::launch(lab, &launch)?;
         let mut crowd = Crowd::gather(lab, &relay)?;
         ensure!(crowd.spread()? == 0, "spread from the beginning");
-        // given a worker that does not get to run, and what its clients send meanwhile
         let held = crowd.of_first_worker()?;
-        let stopped = StoppedThread::stop(relay.pid(), "turnwire-w0")?;
-        let each = BACKLOG.div_ceil(held.len() as u32);
-        for _ in 0..each {
-            for &line in &held {
-                crowd.lines[line].send()?;
+        // given a worker that does not get to run; again where the machine was too busy to see what
+        // that led to, which then lasts longer
+        let mut seen = false;
+        for attempt in 1..=ATTEMPTS {
+            let stopped = StoppedThread::stop(relay.pid(), "turnwire-w0")?;
+            crowd.pile_up(&held)?;
+            // when it does
+            drop(stopped);
+            crowd.settle().context("the backlog")?;
+            // then all clients come by lanes, and go on meanwhile
+            let mut begun = false;
+            crowd.go_on("both workers' clients are spread", |crowd| {
+                let spread = crowd.spread()?;
+                seen = spread == 2;
+                let over = begun && spread == 0;
+                begun = crowd.spreads()? == attempt;
+                Ok(seen || over)
+            })?;
+            if seen {
+                break;
             }
-            crowd.arrived()?;
         }
-        // when it does
-        drop(stopped);
-        crowd.settle().context("the backlog")?;
-        // then all clients come by lanes, and go on meanwhile
-        crowd.go_on("both workers' clients are spread", |crowd| Ok(crowd.spread()? == 2))?;
-        let spreads = relay.metrics()?.sum("turnwire_worker_spreads_total", &[("worker", "0")]);
-        ensure!(spreads == 1, "it asked {spreads} times");
+        ensure!(seen, "never seen to be spread");
         // and when the time is over, by listeners
         crowd.go_on("they are together again", |crowd| Ok(crowd.spread()? == 0))?;
         let overflows = relay.metrics()?.sum("turnwire_worker_socket_overflows_total", &[]);
@@ -140,6 +149,22 @@ impl<'l> Crowd<'l> {
         Ok(self.relay.metrics()?.sum("turnwire_worker_spread", &[]))
     }
 
+    /// How often workers have fallen behind.
+    fn spreads(&self) -> Result<u64> {
+        Ok(self.relay.metrics()?.sum("turnwire_worker_spreads_total", &[]))
+    }
+
+    /// These lines send more than a worker takes at once, while it stands still.
+    fn pile_up(&mut self, held: &[usize]) -> Result<()> {
+        for _ in 0..BACKLOG.div_ceil(held.len() as u32) {
+            for &line in held {
+                self.lines[line].send()?;
+            }
+            self.arrived()?;
+        }
+        Ok(())
+    }
+
     /// The lines from IPv4 clients that reach the first worker.
     fn of_first_worker(&mut self) -> Result<Vec<usize>> {
         let mut held = Vec::new();
@@ -201,11 +226,11 @@ impl<'l> Crowd<'l> {
     }
 
     /// All send each way, with few under way, until it is `over`.
-    fn go_on(&mut self, what: &str, over: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+    fn go_on(&mut self, what: &str, mut over: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
         let deadline = Deadline::after(PATIENCE);
         while !over(self)? {
             ensure!(deadline.left().is_some(), "{what}: not within {PATIENCE:?}");
-            for _ in 0..10 {
+            for _ in 0..3 {
                 let mut under_way = 0;
                 for line in 0..self.lines.len() {
                     self.lines[line].send()?;

@@ -225,7 +225,12 @@ impl SocketLink {
 
     /// Adds to `batch` from the socket `id`.
     fn receive_from(&mut self, id: SocketId, batch: &mut Batch) {
-        let turn_max = if self.lanes.is_lane(id) { LANE_TURN_MAX } else { TURN_MAX };
+        let turn_max = match id.kind() {
+            _ if self.lanes.is_lane(id) => LANE_TURN_MAX,
+            // all clients' datagrams come by it; whether it is behind shows in one turn
+            SocketKind::Listener(_) => BEHIND,
+            _ => TURN_MAX,
+        };
         let Self { listeners, ports, loans, receiver, errors, oddities, .. } = self;
         let Some(source) = find((listeners, ports, loans), id) else { return };
         source.queued = false;

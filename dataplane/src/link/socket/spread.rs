@@ -36,8 +36,8 @@ pub const SPREAD_MIN: Duration = Duration::from_secs(1);
 /// How long at most, where that was tried and they had to be spread again.
 pub const SPREAD_MAX: Duration = Duration::from_secs(16);
 
-/// A worker that falls behind so soon after clients were spread has never kept up.
-const AGAIN: Duration = Duration::from_secs(1);
+/// A worker that falls behind so soon after clients were spread did not keep up.
+const AGAIN: Duration = Duration::from_secs(4);
 
 /// Clients come by listeners.
 const TOGETHER: u64 = 0;
