@@ -153,15 +153,79 @@ fn forwarded_datagrams_carry_the_marks_and_only_their_own_bytes() {
     for marks in [out.marks, back.marks] {
         assert_eq!(marks.map(|marks| (marks.ttl, marks.tos)), Some((8, 0x2e)));
     }
+    assert!(!out.dont_fragment && !back.dont_fragment, "nobody has asked for it");
+}
+
+/// The other client of this relay, and the first one's channel to its relayed address.
+fn inner_channel(bench: &mut Bench) -> Route {
+    let other = "198.51.100.1:50002";
+    let route = Route { channel: 0x4001, peer: address(other), inner: true, ..bench.route };
+    bench.routes.insert(&route).unwrap();
+    route
+}
+
+#[test]
+fn what_is_for_a_client_without_a_channel_back_goes_by_both_relay_ports() {
+    let mut bench = bench();
+    let inner = inner_channel(&mut bench);
+    let way_back = Route {
+        client: address("192.0.2.2:5000"),
+        channel: 0x4002,
+        relay: inner.peer,
+        peer: inner.relay,
+        port: PortId::new(0, 4, 0),
+        ..inner
+    };
+    // given no channel back at all, and then one that has expired
+    for expired in [false, true] {
+        if expired {
+            bench.routes.insert(&Route { expires: NOW, ..way_back }).unwrap();
+        }
+        // when
+        bench.worker.link.sent.clear();
+        bench.arrive(SocketId::listener(0), [CLIENT, LISTENER], b"\x40\x01\0\x03out\0");
+        bench.worker.round(NOW);
+        // then
+        let [(out, data)] = &bench.worker.link.sent[..] else { panic!("one, expired: {expired}") };
+        assert_eq!((out.by, out.to, &data[..]), (SocketId::port(3), inner.peer, &b"out"[..]));
+        assert_eq!(out.marks.map(|marks| (marks.ttl, marks.tos)), Some((8, 0x2e)));
+    }
+    assert_eq!(bench.counters.snapshot().forwarded[Direction::ToPeer as usize].packets, 2);
+    assert!(bench.control.events.is_empty());
+}
+
+#[test]
+fn what_goes_by_both_relay_ports_ends_at_its_last_hop_and_with_its_channel() {
+    let (hops, late) = ([(1, 0), (2, 1)], NOW + Duration::from_secs(1));
+    for (ttl, sent) in hops {
+        let mut bench = bench();
+        inner_channel(&mut bench);
+        let (remote, local) = (address(CLIENT), address(LISTENER));
+        let arrival = Arrival { remote, local, ttl, tos: 0, truncated: false };
+        bench.worker.link.arrive(SocketId::listener(0), arrival, b"\x40\x01\0\x03out");
+        bench.worker.round(NOW);
+        assert_eq!(bench.worker.link.sent.len(), sent, "TTL {ttl}");
+        let refused = bench.counters.snapshot().refused(Reason::LastHop);
+        assert_eq!(refused, 1 - sent as u64, "TTL {ttl}");
+    }
+    for (now, sent) in [(late - Duration::from_nanos(1), 1), (late, 0)] {
+        let mut bench = bench();
+        inner_channel(&mut bench);
+        bench.arrive(SocketId::listener(0), [CLIENT, LISTENER], b"\x40\x01\0\x03out");
+        bench.worker.round(now);
+        assert_eq!(bench.worker.link.sent.len(), sent, "{now:?}");
+        assert_eq!(bench.counters.snapshot().refused(Reason::Expired), 1 - sent as u64);
+    }
 }
 
 #[test]
 fn nothing_from_a_source_that_cannot_be_answered_reaches_the_control_thread() {
-    let sources = ["192.0.2.1:0", "224.0.0.1:9", "255.255.255.255:9", "0.0.0.0:9", LISTENER];
+    let v4 = ["192.0.2.1:0", "224.0.0.1:9", "255.255.255.255:9", "0.0.0.0:9", LISTENER];
+    let sources = [&v4[..], &["[2001:db8::1]:0", "[ff02::1]:9", "[::]:9"]].concat();
     let mut bench = bench();
     let mut message = [0; 20];
     message[1] = 1;
-    for source in sources {
+    for source in &sources {
         bench.arrive(SocketId::listener(0), [source, LISTENER], &message);
         bench.arrive(SocketId::port(3), [source, RELAY], &message);
     }

@@ -206,6 +206,9 @@ mod tests {
         let arrival = Arrival { remote: address, local: address, ttl: 9, tos: 0, truncated: false };
         for (index, (slot, to, size, tos)) in datagrams.iter().enumerate() {
             assert!(batch.push(&vec![7; *size], arrival));
+            if *to == STAYS {
+                continue;
+            }
             let marks = Some(Marks { ttl: 9, tos: *tos });
             let (by, to) = (SocketId::port(*slot), to.parse().unwrap());
             let departure = Departure { by, to, from: None, marks, dont_fragment: *tos == 0xff };
@@ -244,6 +247,8 @@ mod tests {
 
     const A: &str = "192.0.2.7:5000";
     const B: &str = "[2001:db8::1]:5000";
+    /// In place of a destination: it was refused, or is the control thread's.
+    const STAYS: &str = "";
 
     #[test]
     fn what_is_alike_leaves_together_and_keeps_its_order() {
@@ -266,6 +271,13 @@ mod tests {
         let mut groups = planned(&datagrams, None);
         groups[0].sort();
         assert_eq!(groups, [vec![vec![0, 2], vec![1, 3], vec![4]]]);
+    }
+
+    #[test]
+    fn what_stays_is_never_sent_in_place_of_its_neighbours() {
+        let datagrams = [(1, A, 9, 0), (1, STAYS, 9, 0), (1, A, 9, 0), (1, STAYS, 9, 0)];
+        assert_eq!(planned(&datagrams, None), [vec![vec![0, 2]]]);
+        assert_eq!(planned(&[(1, STAYS, 9, 0); 3], None), Vec::<Vec<Vec<usize>>>::new());
     }
 
     #[test]

@@ -156,7 +156,14 @@ fn a_warm_worker_allocates_nothing_and_waits_for_no_lock_for_frames() {
         assert_eq!(forwarded, [(2 * rounds * EACH) as u64; 2], "{stats:?}");
         assert_eq!(stats.indications, [(rounds * EACH) as u64; 2], "{stats:?}");
         assert!(stats.datagrams >= 2 * rounds as u64 && stats.queues == 0, "{stats:?}");
+        let refused = stats.refused.iter().flatten().sum::<u64>();
+        let ends = forwarded.iter().sum::<u64>() + stats.datagrams + refused;
+        assert_eq!(stats.received, ends, "each frame has one end: {stats:?}");
+        let worker = bench.counters.snapshot();
+        assert_eq!((worker.received, worker.settled()), (stats.datagrams, stats.datagrams));
         assert_eq!(told, rounds, "each message was told");
+        let census = bench.worker.frames.as_ref().expect("it has them still").umem.census();
+        assert_eq!((census.held, census.total()), (0, 4096), "{census:?}");
     });
 }
 

@@ -229,6 +229,34 @@ fn a_worker_that_falls_behind_has_its_clients_spread_until_the_time_is_over() {
     assert_eq!((crowd.sent.clone(), oddities.overflowed), (crowd.read, 0));
 }
 
+#[test]
+fn a_relay_port_that_is_flooded_spreads_no_clients() {
+    // given a relay port beside the listener
+    let mut crowd = Crowd::new(1 << 20);
+    let sizes = BufferSizes { receive: 1 << 20, send: 1 << 20 };
+    let port = bind_listener("127.0.0.1:0".parse().unwrap(), false, sizes).unwrap();
+    let to = port.local();
+    register(crowd.link.poll.registry(), &port, SocketId::port(0)).unwrap();
+    assert!(crowd.link.open(0, port).is_none());
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |many| (0..many).for_each(|_| assert_eq!(peer.send_to(&[7; 4], to).unwrap(), 4));
+    // when it always has more than a batch takes
+    let mut batch = Batch::new(64, 100);
+    send(64);
+    for _ in 0..=BEHIND / 64 {
+        send(64);
+        batch.clear();
+        crowd.link.wait(Some(Duration::ZERO)).unwrap();
+        crowd.now += Duration::from_millis(1);
+        crowd.link.begin_round(crowd.now);
+        while !batch.is_full() && crowd.link.receive(&mut batch).is_some() {}
+        assert_eq!(batch.len(), 64);
+    }
+    crowd.link.begin_round(crowd.now);
+    // then
+    assert_eq!(crowd.link.oddities().spreads, 0);
+}
+
 /// A crowd that is spread, and two of its clients with lanes of their own.
 fn apart(buffer: usize) -> (Crowd, [(usize, SocketId); 2]) {
     let mut crowd = Crowd::new(buffer);
