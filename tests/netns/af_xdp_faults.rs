@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
 use turnwire_tests::client::{Received, receive};
-use turnwire_tests::faults::{HeldQueue, cpu_seconds, force_program_off, stands_still, thread};
+use turnwire_tests::faults::{HeldQueue, cpu_seconds, force_program_off, thread};
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::process::last_lines;
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
@@ -240,7 +240,6 @@ fn a_relay_that_stood_still_accounts_for_every_frame_and_goes_on() {
         let frames = memory(&relay, "")?;
 
         relay.pause()?;
-        wait::until("it stands still", SOON, || Ok(stands_still(relay.pid())?.then_some(())))?;
         for number in 0..BURST {
             call.send(Direction::ToPeer, &number.to_be_bytes())?;
             call.send(Direction::ToClient, &number.to_be_bytes())?;

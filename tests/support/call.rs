@@ -1,6 +1,7 @@
 //! A call: a client with one channel, and its peer, ready to speak both ways.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,8 +16,10 @@ use crate::wait::{self, Deadline, SOON};
 
 /// The channel that a call's client binds.
 pub const CHANNEL: u16 = 0x4abc;
-/// A datagram that traffic never sends.
-const PROBE: &[u8] = b"is there a way?";
+/// Datagrams that traffic never sends, each with a number of its own: one that comes late, after the
+/// next was sent, tells nothing of that one.
+const PROBE: &str = "is there a way?";
+static PROBES: AtomicU32 = AtomicU32::new(0);
 const PROBE_LIMIT: Duration = Duration::from_millis(300);
 
 /// A client with one channel, and its peer.
@@ -115,11 +118,12 @@ impl Call {
     /// # Errors
     /// As for `send` and `receive`.
     pub fn gets_through(&mut self, direction: Direction) -> Result<bool> {
+        let probe = format!("{PROBE} {}", PROBES.fetch_add(1, Ordering::Relaxed)).into_bytes();
         // A port that the far end's host refused shows as an error of the next send: try again.
-        self.send(direction, PROBE).or_else(|_| self.send(direction, PROBE))?;
+        self.send(direction, &probe).or_else(|_| self.send(direction, &probe))?;
         let deadline = Deadline::after(PROBE_LIMIT);
         while let Some(data) = self.receive(direction, deadline)? {
-            if data == PROBE {
+            if data == probe {
                 return Ok(true);
             }
         }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
+use crate::faults;
 use crate::lab::{Family, Host, Lab};
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::wait::{Deadline, SOON};
+use crate::wait::{self, Deadline, SOON};
 
 /// The user that every relay of the lab knows.
 pub const USER: &str = "alice";
@@ -242,12 +243,15 @@ impl<'a> RelayUnderTest<'a> {
         }
     }
 
-    /// Stops it in its tracks (SIGSTOP).
+    /// Stops it in its tracks (SIGSTOP), and waits until it stands still: a thread that waits for a
+    /// core goes on for as long as that takes.
     ///
     /// # Errors
     /// It has ended.
     pub fn pause(&mut self) -> Result<()> {
-        self.process.signal(libc::SIGSTOP)
+        self.process.signal(libc::SIGSTOP)?;
+        let pid = self.process.pid();
+        wait::until("it stands still", SOON, || Ok(faults::stands_still(pid)?.then_some(())))
     }
 
     /// Lets it go on (SIGCONT).
