@@ -187,7 +187,8 @@ impl Kernel {
             Interfaces::new(names.into_iter(), fd, config.mode, program.index_end());
         let (links, netlink) = watch.netlink();
         let told = interfaces.attach_all(links, netlink)?;
-        let (attached, links) = (interfaces.attached(), links.clone());
+        let (attached, mut links) = (interfaces.attached(), links.clone());
+        links.set_generic(told.iter().any(|one| one.mode == XdpMode::Generic));
         watch.keep(interfaces);
         let network = Network::new(tables.hops, links, line(watch)?);
         let mut kernel = Kernel {

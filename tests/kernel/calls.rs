@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use turnwire_tests::frame::{Datagram, Mac};
-use wire::Hop;
+use wire::{Checksums, Hop};
 
 use crate::world::{Call, INGRESS, World};
 
@@ -94,6 +94,7 @@ pub(crate) fn world() -> World {
     let other = World::OTHER_INTERFACE;
     World {
         mac: OUR_MAC,
+        checksums: Checksums::MayBeLeft,
         listeners: vec![3478],
         relay_ports: (50_000..=50_020).collect(),
         vlans: vec![OUR_VLAN],

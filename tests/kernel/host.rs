@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use turnwire_tests::buffer::Buffer;
 use wire::table::{Bucket, Entry, Geometry, Memory, Table, Writer};
-use wire::{Counters, Direction, Hop, Ingress, Key, Network, PortUse, Reason, Tables};
+use wire::{Checksums, Counters, Direction, Hop, Ingress, Key, Network, PortUse, Reason, Tables};
 
 use crate::world::{NOW, Outcome, Relay, World};
 
@@ -103,7 +103,8 @@ impl Network for Host {
 }
 
 impl Ingress for Host {
-    fn is_ours(&self, mac: u64, vlan: u16) -> bool {
-        mac == wire::mac_word(self.world.mac) && (vlan == 0 || self.world.vlans.contains(&vlan))
+    fn own(&self, mac: u64, vlan: u16) -> Option<Checksums> {
+        let ours = vlan == 0 || self.world.vlans.contains(&vlan);
+        ours.then(|| Checksums::of(self.world.link_word(), mac)).flatten()
     }
 }

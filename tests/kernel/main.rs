@@ -62,6 +62,26 @@ fn assert_counted(
     assert_eq!(*counted, expected, "{name}");
 }
 
+/// A datagram whose checksum happens to be the sum of its pseudo-header, one in 65,536, has just that
+/// checksum where frames come off a cable.
+#[test]
+fn on_a_cable_no_checksum_is_taken_for_unmade() {
+    let world = world::World { checksums: wire::Checksums::Made, ..calls::world() };
+    let mut relays: [Box<dyn Relay>; 2] =
+        [Box::new(host::Host::new(&world)), Box::new(program::Program::load(&world).unwrap())];
+    for name in ["44", "66", "46", "64"] {
+        let call = calls::call(name);
+        for sent in [calls::from_client(&call, b"some data"), calls::from_peer(&call, b"some data")]
+        {
+            for relay in &mut relays {
+                let outcome = relay.run(&cases::unfinished(&sent));
+                assert_eq!(outcome.reason(), None, "{name}");
+                assert!(outcome.forwarded.is_some(), "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_case_table_holds_on_the_host() {
     run_cases(&mut host::Host::new(&calls::world()));

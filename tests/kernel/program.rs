@@ -88,10 +88,10 @@ impl Program {
         for (key, route) in world.routes() {
             self.writer.insert(self.memory, &key, &route)?;
         }
-        self.links.set(INGRESS, wire::mac_word(world.mac), 0)?;
+        self.links.set(INGRESS, world.link_word(), 0)?;
         for vlan in &world.vlans {
             let key = u64::from(INGRESS) << 32 | u64::from(*vlan);
-            self.vlans.insert(key, wire::mac_word(world.mac), 0)?;
+            self.vlans.insert(key, world.link_word(), 0)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use turnwire_tests::frame::Mac;
-use wire::{Counters, Endpoint, Hop, Key, PortUse, Reason, Route, Tuple};
+use wire::{Checksums, Counters, Endpoint, Hop, Key, PortUse, Reason, Route, Tuple};
 
 /// The interface that a test run's frames come in by: loopback.
 pub(crate) const INGRESS: u32 = 1;
@@ -69,6 +69,8 @@ impl Call {
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) mac: Mac,
+    /// Where our interface leaves checksums.
+    pub(crate) checksums: Checksums,
     pub(crate) listeners: Vec<u16>,
     /// Ports with an allocation.
     pub(crate) relay_ports: Vec<u16>,
@@ -80,6 +82,11 @@ pub(crate) struct World {
 impl World {
     /// An interface other than [`INGRESS`].
     pub(crate) const OTHER_INTERFACE: u32 = 2;
+
+    /// What the program's tables say of our interface and its VLANs.
+    pub(crate) fn link_word(&self) -> u64 {
+        self.checksums.word(wire::mac_word(self.mac))
+    }
 
     pub(crate) fn ports(&self) -> BTreeMap<u16, u64> {
         let relays = self.relay_ports.iter().map(|port| (*port, PortUse::relay(0)));

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 use turn::Seeded;
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Memory, Table, Writer};
 use wire::{
-    Datagram, Endpoint, Hop, Ingress, Key, LISTENER, Network, PortUse, Route, Tables, Tuple,
+    Checksums, Datagram, Endpoint, Hop, Ingress, Key, LISTENER, Network, PortUse, Route, Tables,
+    Tuple,
 };
 
 /// MAC address of the relay.
@@ -155,8 +156,8 @@ impl Network for Relay {
 
 impl Ingress for Relay {
     #[inline(always)]
-    fn is_ours(&self, mac: u64, _vlan: u16) -> bool {
-        mac == wire::mac_word(MAC)
+    fn own(&self, mac: u64, _vlan: u16) -> Option<Checksums> {
+        Checksums::of(Checksums::Made.word(wire::mac_word(MAC)), mac)
     }
 }
 

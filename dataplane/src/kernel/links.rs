@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use wire::Checksums;
+
 use super::netlink::facts::{Link, LinkKind, Mac};
 
 /// How frames leave by an interface.
@@ -22,8 +24,9 @@ pub(crate) struct Egress {
     pub(crate) mtu: u32,
 }
 
-/// Frames that are for this host: with this MAC address, on this interface and VLAN (0: untagged).
-pub(crate) type Ingress = BTreeMap<(u32, u16), Mac>;
+/// Frames that are for this host: with this MAC address, on this interface and VLAN (0: untagged), and
+/// how their checksums are.
+pub(crate) type Ingress = BTreeMap<(u32, u16), (Mac, Checksums)>;
 
 /// What difference a change of an interface makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub(crate) struct Links {
     all: HashMap<u32, Link>,
     addresses: HashMap<u32, HashSet<IpAddr>>,
     attached: BTreeSet<u32>,
+    /// The program runs in the stack, and sees what the kernel has merged.
+    generic: bool,
 }
 
 impl Links {
@@ -55,6 +60,11 @@ impl Links {
         for (link, address) in addresses {
             self.addresses.entry(link).or_default().insert(address);
         }
+    }
+
+    /// Sets that the program runs in the stack, or in the drivers.
+    pub(crate) fn set_generic(&mut self, generic: bool) {
+        self.generic = generic;
     }
 
     /// Sets which interfaces the program is attached to. True when they are other ones now.
@@ -173,7 +183,18 @@ impl Links {
             }
             _ => self.attached.contains(&link.index).then_some((link.index, 0)),
         };
-        self.all.values().filter_map(|link| Some((own(link)?, link.mac?))).collect()
+        let ingress = |link: &Link| {
+            let (index, vlan) = own(link)?;
+            Some(((index, vlan), (link.mac?, self.checksums(index))))
+        };
+        self.all.values().filter_map(ingress).collect()
+    }
+
+    /// A device's frames come off a cable, and its driver shows them one by one. What is not a device
+    /// has them from this machine.
+    fn checksums(&self, index: u32) -> Checksums {
+        let device = self.all.get(&index).is_some_and(|link| link.kind == LinkKind::Device);
+        if device && !self.generic { Checksums::Made } else { Checksums::MayBeLeft }
     }
 }
 
@@ -237,7 +258,22 @@ mod tests {
     #[test]
     fn only_a_vlan_with_addresses_is_ours() {
         let links = links(vec![device(2), vlan(5, 2, 100), vlan(6, 2, 200)]);
-        assert_eq!(links.ingress(), Ingress::from([((2, 0), MAC), ((2, 100), VLAN_MAC)]));
+        let made = Checksums::Made;
+        let ours = Ingress::from([((2, 0), (MAC, made)), ((2, 100), (VLAN_MAC, made))]);
+        assert_eq!(links.ingress(), ours);
+    }
+
+    #[test]
+    fn only_by_a_driver_of_a_device_all_checksums_are_made() {
+        let of = |kind, generic| {
+            let mut links = links(vec![Link { kind, ..device(2) }, vlan(5, 2, 100)]);
+            links.set_generic(generic);
+            links.ingress().into_values().map(|(_, checksums)| checksums).collect::<Vec<_>>()
+        };
+        assert_eq!(of(LinkKind::Device, false), [Checksums::Made; 2]);
+        assert_eq!(of(LinkKind::Device, true), [Checksums::MayBeLeft; 2]);
+        assert_eq!(of(LinkKind::Veth, false), [Checksums::MayBeLeft; 2]);
+        assert_eq!(of(LinkKind::Stacked("tun".into()), false), [Checksums::MayBeLeft; 2]);
     }
 
     #[test]

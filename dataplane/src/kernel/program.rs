@@ -160,11 +160,12 @@ impl Program {
                 }
             }
         }
-        for (&(index, vlan), &mac) in &ingress {
-            let word = wire::mac_word(mac);
+        for (&(index, vlan), own) in &ingress {
+            let (mac, checksums) = *own;
+            let word = checksums.word(wire::mac_word(mac));
             match vlan {
                 0 => store(&self.links, index, word),
-                _ if self.ingress.get(&(index, vlan)) == Some(&mac) => {}
+                _ if self.ingress.get(&(index, vlan)) == Some(own) => {}
                 _ => {
                     let stored = self.vlans.insert(vlan_key(index, vlan), word, 0);
                     refused += usize::from(stored.is_err());

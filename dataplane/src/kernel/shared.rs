@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use wire::table::{Bucket, Entry, Geometry, Table};
-use wire::{Hop, HopCell, Ingress, Network, PortUse, Tables};
+use wire::{Checksums, Hop, HopCell, Ingress, Network, PortUse, Tables};
 
 use super::maps::Mapping;
 
@@ -121,13 +121,13 @@ impl Network for FrameView<'_> {
     }
 }
 
-/// Where a worker's frames come in: the program has looked at MAC address and VLAN already.
+/// Where a worker's frames come in: the program has looked at MAC address, VLAN and checksum already.
 pub(crate) struct Looked;
 
 impl Ingress for Looked {
     #[inline(always)]
-    fn is_ours(&self, _mac: u64, _vlan: u16) -> bool {
-        true
+    fn own(&self, _mac: u64, _vlan: u16) -> Option<Checksums> {
+        Some(Checksums::Made)
     }
 }
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use core::ptr::read_volatile;
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Table};
-use wire::{Counters, Forward, Hop, HopCell, Ingress, Network, PortUse, Reason, Tables};
+use wire::{Checksums, Counters, Forward, Hop, HopCell, Ingress, Network, PortUse, Reason, Tables};
 
 /// Index of the route table. The control thread writes it through a mapping.
 #[map]
@@ -23,11 +23,11 @@ static PORTS: Array<u64> = Array::with_max_entries(65_536, BPF_F_MMAPABLE);
 /// Next hops.
 #[map]
 static HOPS: Array<HopCell> = Array::with_max_entries(wire::HOPS_MAX as u32, BPF_F_MMAPABLE);
-/// MAC address by interface index, in the lower six bytes; 0 for an interface that is not ours.
+/// The word of [`Checksums`] by interface index; 0 for an interface that is not ours.
 #[map]
 static LINKS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// VLANs that are ours: interface index in the upper, identifier in the lower 32 bits; the value
-/// is the MAC address of the VLAN's own interface.
+/// is the word of the VLAN's own interface.
 #[map]
 static VLANS: HashMap<u64, u64> = HashMap::with_max_entries(256, 0);
 /// What was done, per CPU.
@@ -81,14 +81,14 @@ pub struct Link(pub u32);
 
 impl Ingress for Link {
     #[inline(always)]
-    fn is_ours(&self, mac: u64, vlan: u16) -> bool {
-        let own = if vlan == 0 {
+    fn own(&self, mac: u64, vlan: u16) -> Option<Checksums> {
+        let word = if vlan == 0 {
             LINKS.get(self.0).copied()
         } else {
             let key = (self.0 as u64) << 32 | vlan as u64;
             unsafe { VLANS.get(&key) }.copied()
         };
-        own == Some(mac)
+        Checksums::of(word?, mac)
     }
 }
 

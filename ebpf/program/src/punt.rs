@@ -13,7 +13,7 @@ use core::ptr::read_volatile;
 use wire::{Place, Places, Punt, QUEUES_MAX, Reason, SLOTS_MAX};
 
 use crate::frame::Xdp;
-use crate::maps::{COUNTERS, Maps};
+use crate::maps::{COUNTERS, Link, Maps};
 
 /// This host's addresses and listeners.
 #[map]
@@ -53,10 +53,11 @@ pub fn is_served(interface: u32) -> bool {
 #[inline(never)]
 pub fn punt(ctx: *mut xdp_md, reason: Option<Reason>) -> u32 {
     let ctx = XdpContext::new(ctx);
-    if !wire::is_punted(&Xdp(&ctx), &Maps, &Maps, reason) {
+    let interface = ctx.ingress_ifindex() as u32;
+    if !wire::is_punted(&Xdp(&ctx), &Maps, &Maps, &Link(interface), reason) {
         return XDP_PASS;
     }
-    let action = to_worker(ctx.ingress_ifindex() as u32, ctx.rx_queue_index());
+    let action = to_worker(interface, ctx.rx_queue_index());
     if action == XDP_REDIRECT
         && let Some(counters) = COUNTERS.get_ptr_mut(0)
     {

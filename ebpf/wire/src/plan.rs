@@ -1,20 +1,14 @@
 //! How a frame changes: everything is settled here, before the first byte is written.
 
 use crate::headers::{Ethernet, Ipv4, Ipv6, Udp, Vlan};
-use crate::{Carried, Family, Forward, Frame, Hop, Packet, Reason, Sum, Tables, decide};
+use crate::{Carried, Checksums, Family, Forward, Frame, Hop, Ingress};
+use crate::{Packet, Reason, Sum, Tables, decide};
 use zerocopy::network_endian::{U16, U32};
 
 /// What a tier that handles frames knows beside its tables.
 pub trait Network: Tables {
     /// The next hop at `index`, if it is usable.
     fn hop(&self, index: u16) -> Option<Hop>;
-}
-
-/// Where a frame came in.
-pub trait Ingress {
-    /// True when frames to this MAC address (see [`mac_word`](crate::mac_word)) and VLAN (0 for
-    /// untagged) are for this host.
-    fn is_ours(&self, mac: u64, vlan: u16) -> bool;
 }
 
 /// All that `rewrite` does.
@@ -52,11 +46,9 @@ pub fn plan<'t, F: Frame, T: Network, I: Ingress>(
     if port.is_free() {
         return Err(Reason::NotOurs);
     }
-    if !ingress.is_ours(packet.mac, packet.vlan) {
-        return Err(Reason::ForeignLink);
-    }
+    let checksums = ingress.own(packet.mac, packet.vlan).ok_or(Reason::ForeignLink)?;
     let forward = decide(&packet.datagram(frame), port, tables)?;
-    if packet.is_unfinished() {
+    if checksums == Checksums::MayBeLeft && packet.is_unfinished() {
         return Err(Reason::UnfinishedChecksum);
     }
     let hop = tables.hop(forward.route.hop).ok_or(Reason::NoHop)?;

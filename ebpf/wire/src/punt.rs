@@ -13,7 +13,9 @@
 //! stack has yet to finish.
 
 use crate::headers::ChannelData;
-use crate::{Address, Family, Frame, LISTENER, Packet, PortUse, Reason, Tables};
+use crate::{
+    Address, Checksums, Family, Frame, Ingress, LISTENER, Packet, PortUse, Reason, Tables,
+};
 use zerocopy::network_endian::U16;
 
 /// The longest frame that is handed to a worker; a buffer of 2,048 bytes has room for it behind
@@ -63,18 +65,24 @@ pub trait Places {
 
 /// True when a frame for which `plan` gave `reason` (none: it has a route) goes to AF_XDP.
 #[inline(always)]
-pub fn is_punted<F: Frame, T: Tables, P: Places>(
+pub fn is_punted<F: Frame, T: Tables, P: Places, I: Ingress>(
     frame: &F,
     tables: &T,
     places: &P,
+    ingress: &I,
     reason: Option<Reason>,
 ) -> bool {
     if !matches!(reason, None | Some(Reason::Stun | Reason::NoRoute | Reason::Expired)) {
         return false;
     }
     let Ok(packet) = Packet::parse(frame) else { return false };
-    if frame.size() > PUNTED_MAX || is_special(packet.src) || packet.is_unfinished() {
+    if frame.size() > PUNTED_MAX || is_special(packet.src) {
         return false;
+    }
+    match ingress.own(packet.mac, packet.vlan) {
+        Some(Checksums::MayBeLeft) if packet.is_unfinished() => return false,
+        Some(_) => {}
+        None => return false,
     }
     let port = tables.port(packet.udp.dst.get());
     let ours = if port.is_listener() {

@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 use turnwire_tests::buffer::Buffer;
 use turnwire_tests::frame::{Datagram, Mac, Packet};
 use wire::table::{Bucket, Entry, Geometry, HASH_WORDS, Memory, Table, Writer};
-use wire::{Endpoint, Hop, Ingress, Key, Network, PortUse, Reason, Route, Tables, Tuple};
+use wire::{
+    Checksums, Endpoint, Hop, Ingress, Key, Network, PortUse, Reason, Route, Tables, Tuple,
+};
 
 use crate::input::Input;
 
@@ -154,8 +156,9 @@ impl Network for Twin {
 }
 
 impl Ingress for Twin {
-    fn is_ours(&self, mac: u64, vlan: u16) -> bool {
-        mac == wire::mac_word(OUR_MAC) && (vlan == 0 || vlan == OUR_VLAN)
+    fn own(&self, mac: u64, vlan: u16) -> Option<Checksums> {
+        let ours = mac == wire::mac_word(OUR_MAC) && (vlan == 0 || vlan == OUR_VLAN);
+        ours.then_some(Checksums::MayBeLeft)
     }
 }
 
