@@ -1,13 +1,14 @@
 //! Queues that are refused, programs that are taken off, a relay that stands still: it goes on by
 //! sockets, says why, loses track of no frame, and has its queues back by itself.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use turnwire_tests::call::Call;
 use turnwire_tests::client::{Received, receive};
-use turnwire_tests::faults::{HeldQueue, cpu_seconds, force_program_off, thread};
+use turnwire_tests::faults::{HeldQueue, StoppedThread, cpu_seconds, force_program_off, thread};
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::process::last_lines;
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
@@ -55,6 +56,67 @@ fn loses_nothing_by_any_tier(call: &mut Call) -> Result<()> {
         ensure!(outcome == Outcome::perfect(64), "{direction:?}: {outcome:?}");
     }
     Ok(())
+}
+
+/// All of a worker's queues are asked for when one more can be had. From then on the stack has what
+/// comes, however long the worker takes to give them back: what waits in a socket that is closed is lost.
+#[test]
+fn nothing_comes_to_queues_any_more_once_they_are_asked_for() {
+    const COUNT: u32 = 32;
+    in_lab(Topology::TwoArmed, |lab| {
+        // given a worker that has one of two queues, and stands still
+        let held = HeldQueue::take(lab, Host::Relay, lab.towards_peer(), 0)?;
+        let options = &["--af-xdp", "copy", "--xdp-forward", "workers", "--cores", "0"];
+        let relay = RelayUnderTest::launch(lab, &Launch { options, ..Launch::of(Tier::AfXdp) })?;
+        has_queues(&relay, 1)?;
+        let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
+        loses_nothing_by_any_tier(&mut call)?;
+        let punted = || -> Result<u64> {
+            Ok(relay.metrics()?.sum("turnwire_xdp_punted_packets_total", &[]))
+        };
+        let stopped = StoppedThread::stop(relay.pid(), "turnwire-w0")?;
+        let before = punted()?;
+        for number in 0..COUNT {
+            call.send(Direction::ToPeer, &number.to_be_bytes())?;
+        }
+        wait::until("they are in its queue", SOON, || {
+            Ok((punted()? >= before + u64::from(COUNT)).then_some(()))
+        })?;
+
+        // when the other queue can be had
+        drop(held);
+        wait::until("its queues are asked for", CHANGES, || {
+            Ok(relay.log().contains("can be had now").then_some(()))
+        })?;
+        let (before, entered) = (punted()?, frames_in(lab, lab.towards_client())?);
+        for number in COUNT..2 * COUNT {
+            call.send(Direction::ToPeer, &number.to_be_bytes())?;
+        }
+        wait::until("they have come", SOON, || {
+            let came = frames_in(lab, lab.towards_client())? - entered;
+            Ok((came >= u64::from(COUNT)).then_some(()))
+        })?;
+
+        // then these are the stack's, and all arrive when the worker goes on
+        let more = punted()? - before;
+        ensure!(more == 0, "{more} more in queues that were asked for");
+        drop(stopped);
+        let mut missing: BTreeSet<u32> = (0..2 * COUNT).collect();
+        while !missing.is_empty() {
+            let came = call.receive(Direction::ToPeer, Deadline::after(SOON))?;
+            let came = came.with_context(|| format!("missing: {missing:?}"))?;
+            missing.remove(&u32::from_be_bytes(came.as_slice().try_into()?));
+        }
+        has_queues(&relay, 2)?;
+        call.warm_up(&relay)?;
+        call.loses_nothing(&relay, 64)
+    });
+}
+
+/// Frames that an interface of the relay's has received.
+fn frames_in(lab: &Lab, device: &str) -> Result<u64> {
+    let path = format!("/sys/class/net/{device}/statistics/rx_packets");
+    Ok(lab.run(Host::Relay, &["cat", &path])?.trim().parse()?)
 }
 
 #[test]
