@@ -101,7 +101,7 @@ fn flows_by_xdp_again(call: &mut Call, relay: &RelayUnderTest) -> Result<()> {
         let through = call.gets_through(Direction::ToPeer)?;
         Ok((through && relay.forwarded(Direction::ToPeer)? > before).then_some(()))
     })?;
-    ensure!(call.gets_through(Direction::ToClient)?, "the way back is lost");
+    // the way back, too: the peer's host may have to ask for the relay's address first
     call.warm_up(relay)?;
     call.loses_nothing(relay, COUNT)
 }
