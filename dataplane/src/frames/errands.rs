@@ -15,10 +15,10 @@ use super::suited::Asked;
 use super::survey::{Interface, Survey, Want};
 use super::{BURST_MAX, Frames, Lane};
 use crate::link::xsk::{self, Error, FrameSize, Options, Queue, Umem};
+use crate::mailbox::Bell;
 use mio::Waker;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -63,8 +63,8 @@ pub(super) type Refused = Vec<(Want, String)>;
 pub(super) struct Errands {
     there: Option<SyncSender<Errand>>,
     back: Receiver<Done>,
-    /// Something was done since this was last asked.
-    told: Arc<AtomicBool>,
+    /// Rung when something is done.
+    bell: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,20 +73,18 @@ impl Errands {
     pub(super) fn start(seats: usize, copying: Copying, waker: Arc<Waker>) -> io::Result<Errands> {
         let (there, errands) = sync_channel(2 * seats + 1);
         let (done, back) = sync_channel(2 * seats + 1);
-        let told = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&told);
+        let bell = Arc::new(Bell::new(waker));
+        let ringer = Arc::clone(&bell);
         let run = move || {
             for errand in errands {
                 if done.send(run(errand, copying)).is_err() {
                     return; // the keeper is gone
                 }
-                tell.swap(true, AcqRel);
-                // an eventfd refuses only when its counter is full, and then it is readable anyway
-                let _ = waker.wake();
+                ringer.ring();
             }
         };
         let thread = Builder::new().name("turnwire-queues".to_owned()).spawn(run)?;
-        Ok(Errands { there: Some(there), back, told, thread: Some(thread) })
+        Ok(Errands { there: Some(there), back, bell, thread: Some(thread) })
     }
 
     /// Has something done. False when that cannot be: the thread is gone.
@@ -96,7 +94,7 @@ impl Errands {
 
     /// True when something was done since this was last asked.
     pub(super) fn is_told(&self) -> bool {
-        self.told.swap(false, AcqRel)
+        self.bell.hear()
     }
 
     /// The next thing that is done.

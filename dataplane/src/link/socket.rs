@@ -38,11 +38,11 @@ use super::{Link, Oddities, Offload, Unreachable};
 use crate::batch::{Arrival, BATCH_MAX, Batch, Outcome, SEGMENTS_MAX, SocketId, SocketKind};
 use bind::Defaults;
 use errors::{Errors, is_about_segments, refusal};
-use lanes::{Admission, Lanes};
+use lanes::{Admission, Kind, Lanes};
 use mio::{Events, Poll, Token};
 use plan::Plan;
 use source::{Source, take};
-use spread::{BEHIND, Left};
+use spread::BEHIND;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
@@ -399,8 +399,8 @@ impl Link for SocketLink {
         self.oddities.spreads += u64::from(member.spreading.look(behind, now, listeners));
         // whether they are empty is found out by reading
         match member.changed() {
-            Some(Left::Listeners) => self.queue_all(0..self.lanes.listeners()),
-            Some(Left::Lanes) => {
+            Some(Kind::Listeners) => self.queue_all(0..self.lanes.listeners()),
+            Some(Kind::Lanes) => {
                 self.widen_all();
                 self.queue_all(self.lanes.listeners()..self.listeners.len());
             }

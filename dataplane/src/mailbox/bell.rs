@@ -33,9 +33,9 @@ impl Bell {
         }
     }
 
-    /// The sleeper is awake and about to look.
-    pub(crate) fn hear(&self) {
-        self.rung.swap(false, AcqRel);
+    /// The sleeper is awake and about to look. True when it was rung since the last time.
+    pub(crate) fn hear(&self) -> bool {
+        self.rung.swap(false, AcqRel)
     }
 }
 

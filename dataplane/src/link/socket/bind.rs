@@ -85,13 +85,8 @@ impl Bound {
 
     /// Has it hold so much that was not read; what it holds stays.
     pub(super) fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
-        let force = set_option(
-            self.socket.as_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            i32::try_from(bytes).unwrap_or(i32::MAX / 2),
-        );
-        force.or_else(|_| self.socket.set_recv_buffer_size(bytes))
+        force(&self.socket, libc::SO_RCVBUFFORCE, bytes)
+            .or_else(|_| self.socket.set_recv_buffer_size(bytes))
     }
 
     /// Lets the kernel hand over datagrams of one sender and one size merged in one message
@@ -227,14 +222,18 @@ fn discover(socket: &Socket, address: SocketAddr, value: i32) -> io::Result<()> 
 /// Asks for buffers beyond the host's limit first, which takes CAP_NET_ADMIN, then for as much as
 /// the limit allows. What was granted can be read back; less is no reason to fail.
 fn grow(socket: &Socket, sizes: BufferSizes) {
-    let clamp = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX / 2);
-    let force = |option, bytes| set_option(socket.as_fd(), libc::SOL_SOCKET, option, clamp(bytes));
-    if force(libc::SO_RCVBUFFORCE, sizes.receive).is_err() {
+    if force(socket, libc::SO_RCVBUFFORCE, sizes.receive).is_err() {
         let _ = socket.set_recv_buffer_size(sizes.receive);
     }
-    if force(libc::SO_SNDBUFFORCE, sizes.send).is_err() {
+    if force(socket, libc::SO_SNDBUFFORCE, sizes.send).is_err() {
         let _ = socket.set_send_buffer_size(sizes.send);
     }
+}
+
+/// Sets a buffer's size beyond the host's limit.
+fn force(socket: &Socket, option: libc::c_int, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX / 2);
+    set_option(socket.as_fd(), libc::SOL_SOCKET, option, bytes)
 }
 
 fn finish(socket: Socket, address: SocketAddr) -> io::Result<Bound> {

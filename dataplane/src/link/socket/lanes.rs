@@ -11,7 +11,6 @@
 //! Only one of the two kinds gets anything new at a time. So what comes by the other kind for the first
 //! time is newer than all that waits in this one, which is read first.
 
-use super::spread::Left;
 use crate::batch::{SocketId, SocketKind};
 use std::collections::VecDeque;
 
@@ -19,9 +18,9 @@ use std::collections::VecDeque;
 /// this is for a host where another program has both kinds go on receiving.
 const PATIENCE: usize = 8192;
 
-/// Which kind the kernel gives datagrams to, as far as is known.
+/// What clients come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Listeners,
     Lanes,
 }
@@ -76,11 +75,7 @@ impl Lanes {
     }
 
     /// All of this kind have been read to the end.
-    pub(super) fn is_drained(&self, left: Left) -> bool {
-        let kind = match left {
-            Left::Listeners => Kind::Listeners,
-            Left::Lanes => Kind::Lanes,
-        };
+    pub(super) fn is_drained(&self, kind: Kind) -> bool {
         self.ready[kind as usize] == 0 && (kind == self.turn || self.held.is_empty())
     }
 

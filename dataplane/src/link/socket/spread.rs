@@ -15,6 +15,7 @@
 //! two changes meet: each waits until every worker has emptied what the one before has left.
 
 use super::Bound;
+use super::lanes::Kind;
 use super::share::{Group, Programs};
 use mio::Waker;
 use std::io;
@@ -74,15 +75,6 @@ pub struct Member {
     unsettled: bool,
 }
 
-/// What a worker is to look at, after a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
-    /// Clients came by listeners until then.
-    Listeners,
-    /// By lanes.
-    Lanes,
-}
-
 impl Member {
     /// Of the worker with this index.
     pub fn new(spreading: Arc<Spreading>, worker: usize) -> Self {
@@ -90,7 +82,7 @@ impl Member {
     }
 
     /// Once a round: what is to be emptied, where clients come another way since the last one.
-    pub(super) fn changed(&mut self) -> Option<Left> {
+    pub(super) fn changed(&mut self) -> Option<Kind> {
         let changes = self.spreading.changes.load(Acquire);
         let changed = changes != self.known;
         self.known = changes;
@@ -99,7 +91,7 @@ impl Member {
     }
 
     /// What is to be emptied after the last change, if it was not yet.
-    pub(super) fn unsettled(&self) -> Option<Left> {
+    pub(super) fn unsettled(&self) -> Option<Kind> {
         self.unsettled.then(|| self.left())
     }
 
@@ -114,9 +106,9 @@ impl Member {
         self.spreading.settled[self.worker].store(self.known, Release);
     }
 
-    /// Every other change spreads.
-    fn left(&self) -> Left {
-        if self.is_spread() { Left::Listeners } else { Left::Lanes }
+    /// What clients came by until the last change: every other one spreads.
+    fn left(&self) -> Kind {
+        if self.is_spread() { Kind::Listeners } else { Kind::Lanes }
     }
 }
 

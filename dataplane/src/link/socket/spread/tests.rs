@@ -183,17 +183,17 @@ fn no_change_comes_before_every_worker_is_done_with_the_last() {
     let mut members = [0, 1].map(|worker| Member::new(Arc::clone(&spreading), worker));
     assert!(spreading.look(true, START, []));
     // when only the first has seen it through, however late it is
-    assert_eq!(members[0].changed(), Some(Left::Listeners));
+    assert_eq!(members[0].changed(), Some(Kind::Listeners));
     members[0].settle();
     assert!(!spreading.look(false, START + 10 * SPREAD_MAX, []));
     assert_eq!(spreading.changes.load(Relaxed), 1, "the second may have some waiting");
     // then it ends once the second has, too
-    assert_eq!(members[1].changed(), Some(Left::Listeners));
-    assert_eq!(members[1].unsettled(), Some(Left::Listeners));
+    assert_eq!(members[1].changed(), Some(Kind::Listeners));
+    assert_eq!(members[1].unsettled(), Some(Kind::Listeners));
     members[1].settle();
     spreading.look(false, START + 10 * SPREAD_MAX, []);
     assert_eq!(spreading.changes.load(Relaxed), 2);
-    assert_eq!(members.map(|mut member| member.changed()), [Some(Left::Lanes); 2]);
+    assert_eq!(members.map(|mut member| member.changed()), [Some(Kind::Lanes); 2]);
 }
 
 #[test]
