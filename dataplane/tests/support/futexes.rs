@@ -19,7 +19,10 @@ const NAME: &[u8] = b"turnwire-";
 
 static COUNTED: AtomicU64 = AtomicU64::new(0);
 static OTHERS: AtomicU64 = AtomicU64::new(0);
-static LISTENER: AtomicI32 = AtomicI32::new(-1);
+/// The descriptor of notifications. Before: nobody answers yet, or somebody waits to.
+static LISTENER: AtomicI32 = AtomicI32::new(NOBODY);
+const NOBODY: i32 = -1;
+const WAITING: i32 = -2;
 
 /// `struct seccomp_notif`.
 #[repr(C)]
@@ -75,6 +78,10 @@ fn install(threads: libc::c_ulong, is_ours: impl Fn(u32) -> bool + Send + 'stati
     static DONE: AtomicBool = AtomicBool::new(false);
     assert!(!DONE.swap(true, SeqCst), "once in a process");
     std::thread::spawn(move || answer(is_ours));
+    // what a thread does to start may take locks, and nobody would answer for this one
+    while LISTENER.load(SeqCst) != WAITING {
+        std::thread::yield_now();
+    }
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut filter = [
         // the system call's number: the first word of seccomp_data
@@ -110,9 +117,10 @@ pub(crate) fn counted_of_others() -> u64 {
 
 /// Lets every call go on. Its own thread must make none, so it neither allocates nor locks.
 fn answer(is_ours: impl Fn(u32) -> bool) {
+    LISTENER.store(WAITING, SeqCst);
     let descriptor = loop {
         match LISTENER.load(SeqCst) {
-            -1 => std::hint::spin_loop(),
+            WAITING => std::hint::spin_loop(),
             descriptor => break descriptor,
         }
     };
