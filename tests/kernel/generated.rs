@@ -4,9 +4,11 @@
 use crate::calls::{NAMES, OUR_VLAN, call, from_client, from_peer, world};
 use crate::expect;
 use crate::host::Host;
-use crate::program::Program;
+use crate::program::{PUNTED, Program};
+use crate::punted::{places, program};
 use crate::world::Relay;
 use turnwire_tests::random::Random;
+use wire::Punt;
 
 fn frame(random: &mut Random) -> Vec<u8> {
     let call = call(NAMES[random.below(NAMES.len())]);
@@ -85,4 +87,24 @@ fn a_hundred_thousand_generated_frames_have_the_same_fate_in_the_kernel_and_on_t
     for key in world.calls.iter().flat_map(|call| call.keys()) {
         assert_eq!(kernel.route_counts(&key), host.route_counts(&key), "counters of {key:?}");
     }
+}
+
+#[test]
+fn generated_frames_go_to_workers_by_the_kernels_word_as_by_the_hosts() {
+    let world = world();
+    let (mut kernel, mut host) =
+        (program(Punt::Unrouted), Host::punting(&world, Punt::Unrouted, &places()));
+    let mut random = Random::replayable(20_261_122);
+    let (mut punted, mut left) = (0, 0);
+    for number in 0..30_000 {
+        let frame = frame(&mut random);
+        let (ours, theirs) = (host.run(&frame), kernel.run(&frame));
+        assert_eq!(ours, theirs, "frame {number}: host (left), kernel (right): {frame:02x?}");
+        match ours.counted[PUNTED] {
+            0 => left += u32::from(ours.forwarded.is_none()),
+            _ => punted += 1,
+        }
+    }
+    println!("{punted} to workers, {left} to the stack");
+    assert!(punted > 1_000 && left > 1_000, "the generator must reach both");
 }

@@ -1,10 +1,13 @@
 //! The twin: the same functions as in the kernel, over frames and tables in the test's memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use turnwire_tests::buffer::Buffer;
 use wire::table::{Bucket, Entry, Geometry, Memory, Table, Writer};
-use wire::{Checksums, Counters, Direction, Hop, Ingress, Key, Network, PortUse, Reason, Tables};
+use wire::{
+    Checksums, Counters, Direction, Hop, Ingress, Key, Network, Place, Places, PortUse, Punt,
+    Reason, Tables,
+};
 
 use crate::world::{NOW, Outcome, Relay, World};
 
@@ -15,6 +18,8 @@ pub(crate) struct Host {
     world: World,
     memory: Memory<'static>,
     ports: BTreeMap<u16, u64>,
+    punt: Punt,
+    places: HashMap<Place, u64>,
 }
 
 impl Host {
@@ -33,18 +38,34 @@ impl Host {
         for (key, route) in world.routes() {
             writer.insert(memory, &key, &route).expect("a table with room");
         }
-        Self { world: world.clone(), memory, ports: world.ports() }
+        let (world, ports) = (world.clone(), world.ports());
+        Self { world, memory, ports, punt: Punt::Off, places: HashMap::new() }
     }
 
-    fn forward(&self, buffer: &mut Buffer, counted: &mut Counters) -> Result<u32, Reason> {
+    /// The same, which hands frames to AF_XDP: every queue has a socket.
+    pub(crate) fn punting(world: &World, punt: Punt, places: &[(Place, u64)]) -> Self {
+        Self { punt, places: places.iter().copied().collect(), ..Self::new(world) }
+    }
+
+    /// The interface that the frame left by; none for what is left to a worker or the stack, though it
+    /// has a route.
+    fn forward(&self, buffer: &mut Buffer, counted: &mut Counters) -> Result<Option<u32>, Reason> {
         let plan = wire::plan(buffer, self, self)?;
+        if self.punt == Punt::All {
+            self.hand_over(buffer, None, counted);
+            return Ok(None);
+        }
         wire::rewrite(buffer, &plan)?;
         plan.forward.count();
         for direction in plan.forward.directions().into_iter().flatten() {
             counted.packets[direction as usize] += 1;
             counted.bytes[direction as usize] += u64::from(plan.forward.data);
         }
-        Ok(plan.hop.ifindex)
+        Ok(Some(plan.hop.ifindex))
+    }
+
+    fn hand_over(&self, buffer: &Buffer, reason: Option<Reason>, counted: &mut Counters) {
+        counted.punted += u64::from(wire::is_punted(buffer, self, self, self, reason));
     }
 }
 
@@ -53,9 +74,12 @@ impl Relay for Host {
         let mut buffer = Buffer::new(frame, HEADROOM);
         let mut counted = Counters::ZERO;
         let forwarded = match self.forward(&mut buffer, &mut counted) {
-            Ok(interface) => Some(interface),
+            Ok(interface) => interface,
             Err(reason) => {
                 counted.refused[reason as usize] += 1;
+                if self.punt != Punt::Off {
+                    self.hand_over(&buffer, Some(reason), &mut counted);
+                }
                 None
             }
         };
@@ -106,5 +130,11 @@ impl Ingress for Host {
     fn own(&self, mac: u64, vlan: u16) -> Option<Checksums> {
         let ours = vlan == 0 || self.world.vlans.contains(&vlan);
         ours.then(|| Checksums::of(self.world.link_word(), mac)).flatten()
+    }
+}
+
+impl Places for Host {
+    fn place(&self, place: Place) -> u64 {
+        self.places.get(&place).copied().unwrap_or(0)
     }
 }

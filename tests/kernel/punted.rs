@@ -1,4 +1,5 @@
-//! What the program hands to workers by AF_XDP, and what it must leave to the stack.
+//! What is handed to workers by AF_XDP, and what must be left to the stack: by the program, and by the
+//! same function on the host.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,13 +8,14 @@ use wire::{LISTENER, Place, PortUse, Punt};
 
 use crate::calls::{OUR_MAC, THEIR_MAC, call, from_client, from_peer, world};
 use crate::cases;
+use crate::host::Host;
 use crate::program::{PUNTED, Program, xdp_socket};
 use crate::world::{Outcome, Relay};
 
 const OWN: [&str; 5] = ["44.1.0.1", "44.1.0.2", "44.1.0.3", "2e00::1", "2e00::2"];
 const RELAYS: [&str; 3] = ["44.1.0.2", "44.1.0.3", "2e00::2"];
 
-fn places() -> Vec<(Place, u64)> {
+pub(crate) fn places() -> Vec<(Place, u64)> {
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address of the test");
     let own = OWN.map(|text| {
         // all of them are relay address 0 to the test's table of ports
@@ -25,11 +27,17 @@ fn places() -> Vec<(Place, u64)> {
     own.into_iter().chain(listeners).collect()
 }
 
-fn program(punt: Punt) -> Program {
+pub(crate) fn program(punt: Punt) -> Program {
     let mut program = Program::load_punting(&world(), punt).expect("the program loads");
     let socket = xdp_socket().expect("an AF_XDP socket");
     program.take_frames(&places(), socket).expect("its maps take them");
     program
+}
+
+/// Both executors, by name.
+fn relays(punt: Punt) -> [(&'static str, Box<dyn Relay>); 2] {
+    let host = Host::punting(&world(), punt, &places());
+    [("kernel", Box::new(program(punt))), ("host", Box::new(host))]
 }
 
 fn at(text: &str) -> SocketAddr {
@@ -55,7 +63,7 @@ fn first_byte(first: u8) -> Vec<u8> {
 
 #[test]
 fn what_is_ours_and_has_no_live_route_goes_to_the_worker() {
-    let mut program = program(Punt::Unrouted);
+    let mut relays = relays(Punt::Unrouted);
     let (expired, inner_lone) = (call("expired"), call("inner lone"));
     let unbound = [&[0x4f, 0xf0, 0, 4][..], b"data"].concat();
     for (name, frame) in [
@@ -68,16 +76,18 @@ fn what_is_ours_and_has_no_live_route_goes_to_the_worker() {
         ("the same over IPv6", datagram("[2e09::9]:1", "[2e00::2]:50001", b"data")),
         ("a client whose peer has no channel back", from_client(&inner_lone, b"data").frame()),
     ] {
-        let outcome = program.run(&frame);
-        assert!(is_punted(&outcome), "{name}: {:?}", outcome.counted);
-        assert_eq!(outcome.frame, frame, "{name}: changed");
-        assert_eq!(outcome.forwarded, None, "{name}");
+        for (by, relay) in &mut relays {
+            let outcome = relay.run(&frame);
+            assert!(is_punted(&outcome), "{name}, {by}: {:?}", outcome.counted);
+            assert_eq!(outcome.frame, frame, "{name}, {by}: changed");
+            assert_eq!(outcome.forwarded, None, "{name}, {by}");
+        }
     }
 }
 
 #[test]
 fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
-    let mut program = program(Punt::Unrouted);
+    let mut relays = relays(Punt::Unrouted);
     let mut fragmented = Datagram::new((THEIR_MAC, OUR_MAC), at("44.9.0.9:1"), at("44.1.0.1:3478"))
         .carrying(&[&STUN[..], &[0; 100]].concat());
     let fragments = fragmented.fragments(16);
@@ -119,23 +129,31 @@ fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
         ("too big for the way out", from_client(&call("narrow"), &[7; 300]).frame()),
         ("a next hop not known", from_client(&call("no hop"), b"data").frame()),
     ] {
-        let outcome = program.run(&frame);
-        assert!(!is_punted(&outcome), "{name}");
-        assert_eq!((outcome.forwarded, outcome.frame), (None, frame), "{name}");
+        for (by, relay) in &mut relays {
+            let outcome = relay.run(&frame);
+            assert!(!is_punted(&outcome), "{name}, {by}");
+            assert_eq!((outcome.forwarded, &outcome.frame), (None, &frame), "{name}, {by}");
+        }
     }
 }
 
 #[test]
 fn a_live_route_is_forwarded_by_the_program_unless_workers_forward_everything() {
     let frame = from_client(&call("44"), b"data").frame();
-    let outcome = program(Punt::Unrouted).run(&frame);
-    assert!(outcome.forwarded.is_some() && !is_punted(&outcome));
-    let outcome = program(Punt::All).run(&frame);
-    assert!(outcome.forwarded.is_none() && is_punted(&outcome));
-    assert_eq!(outcome.frame, frame);
     let stun = datagram("44.9.0.9:1", "44.1.0.1:3478", &STUN);
-    assert!(is_punted(&program(Punt::All).run(&stun)));
-    assert!(!is_punted(&program(Punt::Off).run(&stun)));
+    for (by, mut relay) in relays(Punt::Unrouted) {
+        let outcome = relay.run(&frame);
+        assert!(outcome.forwarded.is_some() && !is_punted(&outcome), "{by}");
+    }
+    for (by, mut relay) in relays(Punt::All) {
+        let outcome = relay.run(&frame);
+        assert!(outcome.forwarded.is_none() && is_punted(&outcome), "{by}");
+        assert_eq!(outcome.frame, frame, "{by}");
+        assert!(is_punted(&relay.run(&stun)), "{by}");
+    }
+    for (by, mut relay) in relays(Punt::Off) {
+        assert!(!is_punted(&relay.run(&stun)), "{by}");
+    }
 }
 
 /// Such a frame may lie in the memory of a worker, from where not every driver sends it back.
