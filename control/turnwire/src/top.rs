@@ -69,6 +69,10 @@ Columns:
             datagrams, refused, of these for a full ring to send by; frames that the kernel lost
             (a full ring, or none free to receive into); wakeups; frames that queues have to
             receive into and to send, and free ones
+  FRAMES%   batches of frames, by their size; times that the kernel had nothing to receive into;
+            frames that the worker holds, and those set aside after the loss of a queue
+  XDP CORE  the kernel program by core: forwarded; refused (passed on, or handed to workers); handed
+            to workers by AF_XDP, with --xdp-forward workers what has a route as well
 
 JSON, one object a line:
   schema (1), unix, interval_secs, restarted, version, tier, uptime_secs, draining,
@@ -86,11 +90,11 @@ JSON, one object a line:
     batches_per_sec, batch_mean, batches [{size, share}], gathered_in, gathered_out,
     ring_to_control, ring_to_worker, socket_overflows_per_sec, spread, relay_ports,
     frames}],
-  cores [{core, to_peer_per_sec, to_client_per_sec, refused_per_sec}],
+  cores [{core, to_peer_per_sec, to_client_per_sec, refused_per_sec, punted_per_sec}],
   threads [{thread, cpu, waiting}]
   where to_peer and to_client are {packets_per_sec, bytes_per_sec}, ring_* are {waiting_bytes,
   peak_bytes, size_bytes}, frames (null without AF_XDP) is {queues, zero_copy, free,
-  held, receiving, sending, set_aside, forwarded_per_sec, datagrams_per_sec, refused_per_sec,
+  held, receiving, sending, set_aside, batches_per_sec, batch_mean, batches, forwarded_per_sec, datagrams_per_sec, refused_per_sec,
   tx_full_per_sec, rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec,
   wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
   is {schema, unix, error}.

@@ -2,13 +2,14 @@
 
 use super::Frames;
 use crate::link::xsk::{Census, Counts, Statistics, Umem};
-use crate::stats::{Counter, Traffic};
+use crate::stats::{BATCH_CLASSES, Counter, Traffic};
 use wire::{Direction, Reason};
 
 /// One worker's counters; they outlive its queues.
 #[derive(Debug, Default)]
 pub(crate) struct FrameCounters {
     pub(crate) received: Counter,
+    pub(crate) batches: [Counter; BATCH_CLASSES],
     forwarded: [[Counter; 2]; 2],
     pub(crate) indications: [Counter; 2],
     pub(crate) datagrams: Counter,
@@ -65,6 +66,9 @@ impl Places {
 pub struct FrameSnapshot {
     /// Frames received. Each is in `forwarded`, `datagrams` or `refused`.
     pub received: u64,
+    /// Batches that they were received in, by [`batch_class`](crate::stats::batch_class) of their
+    /// size.
+    pub batches: [u64; BATCH_CLASSES],
     /// Forwarded as frames, by [`Direction`]. A datagram that stayed inside is in both, and counted
     /// once in `received`.
     pub forwarded: [Traffic; 2],
@@ -155,6 +159,7 @@ impl FrameCounters {
         };
         FrameSnapshot {
             received: self.received.value(),
+            batches: std::array::from_fn(|class| self.batches[class].value()),
             forwarded: [traffic(&self.forwarded[0]), traffic(&self.forwarded[1])],
             indications: [0, 1].map(|way: usize| self.indications[way].value()),
             datagrams: self.datagrams.value(),

@@ -65,6 +65,7 @@ impl<L: Link> Worker<L> {
             return 0;
         }
         self.counters.frames.received.add(count as u64);
+        self.counters.frames.batches[batch_class(count)].add(1);
         self.batch.clear();
         for mut frame in received.drain(..) {
             let out = |interface| Frames::egress(lanes, from, interface);

@@ -23,11 +23,13 @@
 //!                "batches_per_sec", "batch_mean", "batches": [{"size", "share"}],
 //!                "gathered_in", "gathered_out", "ring_to_control": RING, "ring_to_worker": RING,
 //!                "socket_overflows_per_sec", "spread", "relay_ports", "frames": FRAMES}],
-//!   "cores":    [{"core", "to_peer_per_sec", "to_client_per_sec", "refused_per_sec"}],   of tier xdp
+//!   "cores":    [{"core", "to_peer_per_sec", "to_client_per_sec", "refused_per_sec",
+//!                "punted_per_sec"}],                            of tier xdp
 //!   "threads":  [{"thread", "cpu", "waiting"}]
 //! }
 //! FLOW: {"packets_per_sec", "bytes_per_sec"}                  datagrams; application data
 //! FRAMES: {"queues", "zero_copy", "free", "held", "receiving", "sending", "set_aside",
+//!          "batches_per_sec", "batch_mean", "batches": [{"size", "share"}],
 //!          "forwarded_per_sec", "datagrams_per_sec", "refused_per_sec", "tx_full_per_sec",
 //!          "rx_ring_full_per_sec", "rx_dropped_per_sec", "fill_ring_empty_per_sec",
 //!          "wakeups_per_sec"}     of AF_XDP; null where it is off
@@ -46,7 +48,7 @@ use super::rates::{Interval, rounded};
 
 mod worker;
 
-pub use worker::{Frames, Ring, Worker};
+pub use worker::{Batches, Frames, Ring, Worker};
 
 /// The form of [`Frame`] in JSON.
 pub const SCHEMA: u32 = 1;
@@ -198,8 +200,10 @@ pub struct Core {
     pub to_peer_per_sec: f64,
     /// Datagrams from peers.
     pub to_client_per_sec: f64,
-    /// Passed on to the host.
+    /// Not forwarded: passed on to the host, or handed to workers.
     pub refused_per_sec: f64,
+    /// Handed to workers by AF_XDP, where they forward what has a route as well.
+    pub punted_per_sec: f64,
 }
 
 /// One thread, or several of one name.
@@ -384,6 +388,7 @@ fn cores(interval: &Interval<'_>) -> Vec<Core> {
             to_peer_per_sec: forwarded("to_peer"),
             to_client_per_sec: forwarded("to_client"),
             refused_per_sec: interval.rate("turnwire_core_refused_packets_total", &labels),
+            punted_per_sec: interval.rate("turnwire_core_punted_packets_total", &labels),
         }
     };
     let mut cores: Vec<Core> = all.map(|(series, _)| core(series.label("core"))).collect();

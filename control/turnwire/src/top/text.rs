@@ -1,6 +1,7 @@
 //! A frame as lines of text, in 80 columns or more: what grows with the machine comes last.
 
-use super::frame::{Flow, Frame, Ring, Worker};
+use super::frame::{Batches, Core, Flow, Frame, Ring, Worker};
+use crate::admin::metrics::BATCH_SIZES;
 use number::{Maybe, Percent, Short, Span};
 
 mod number;
@@ -204,13 +205,7 @@ fn rounds(workers: &[Worker], lines: &mut Vec<String>) {
         Percent(if ring.size_bytes > 0.0 { bytes / ring.size_bytes } else { 0.0 })
     };
     for worker in workers {
-        let mut shares = String::new();
-        for at in 0..crate::admin::metrics::BATCH_SIZES.len() {
-            match worker.batches.get(at) {
-                Some(batches) => shares += &format!("{:>5}", Percent(batches.share)),
-                None => shares += "    -",
-            }
-        }
+        let shares = shares(&worker.batches);
         let (control, own) = (&worker.ring_to_control, &worker.ring_to_worker);
         lines.push(format!(
             "{:<6}{:>5}{shares}{:>5}{:>5}{:>5}{:>5}{:>7}{:>7}",
@@ -224,6 +219,15 @@ fn rounds(workers: &[Worker], lines: &mut Vec<String>) {
             Short(worker.relay_ports)
         ));
     }
+}
+
+/// Batches in percent, a column for each size.
+fn shares(batches: &[Batches]) -> String {
+    let share = |at| match batches.get(at) {
+        Some(Batches { share, .. }) => format!("{:>5}", Percent(*share)),
+        None => "    -".to_owned(),
+    };
+    (0..BATCH_SIZES.len()).map(share).collect()
 }
 
 /// AF_XDP, where it is on.
@@ -254,6 +258,22 @@ fn frames(workers: &[Worker], lines: &mut Vec<String>) {
             Short(frames.free)
         ));
     }
+    lines.push(String::new());
+    lines.push(
+        "FRAMES% mean    1  2-3  4-7 8-15  -31  -63  64+  batch/s empty/s  held aside".to_owned(),
+    );
+    for (worker, frames) in with() {
+        lines.push(format!(
+            "{:<7}{:>5}{}{:>9}{:>8}{:>6}{:>6}",
+            name(worker),
+            Maybe(frames.batch_mean),
+            shares(&frames.batches),
+            Short(frames.batches_per_sec),
+            Short(frames.fill_ring_empty_per_sec),
+            Short(frames.held),
+            Short(frames.set_aside)
+        ));
+    }
 }
 
 /// The kernel program; cores that it does nothing on are left out.
@@ -263,25 +283,24 @@ fn cores(frame: &Frame, lines: &mut Vec<String>) {
     }
     lines.push(String::new());
     lines.push(format!(
-        "{:<9}{:>12}{:>14}{:>12}",
-        "XDP CORE", "to peer/s", "to client/s", "passed on/s"
+        "{:<9}{:>12}{:>14}{:>12}{:>12}",
+        "XDP CORE", "to peer/s", "to client/s", "refused/s", "to AF_XDP/s"
     ));
-    let idle = frame
-        .cores
-        .iter()
-        .filter(|core| core.to_peer_per_sec + core.to_client_per_sec + core.refused_per_sec == 0.0);
-    let idle = idle.count();
-    for core in &frame.cores {
-        if core.to_peer_per_sec + core.to_client_per_sec + core.refused_per_sec > 0.0 {
-            lines.push(format!(
-                "{:<9}{:>12}{:>14}{:>12}",
-                core.core,
-                Short(core.to_peer_per_sec),
-                Short(core.to_client_per_sec),
-                Short(core.refused_per_sec)
-            ));
-        }
+    let is_idle = |core: &Core| {
+        core.to_peer_per_sec + core.to_client_per_sec + core.refused_per_sec + core.punted_per_sec
+            == 0.0
+    };
+    for core in frame.cores.iter().filter(|core| !is_idle(core)) {
+        lines.push(format!(
+            "{:<9}{:>12}{:>14}{:>12}{:>12}",
+            core.core,
+            Short(core.to_peer_per_sec),
+            Short(core.to_client_per_sec),
+            Short(core.refused_per_sec),
+            Short(core.punted_per_sec)
+        ));
     }
+    let idle = frame.cores.iter().filter(|core| is_idle(core)).count();
     if idle > 0 {
         lines.push(format!("{idle} of {} cores idle", frame.cores.len()));
     }

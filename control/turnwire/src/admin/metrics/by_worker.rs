@@ -163,13 +163,18 @@ fn rings(page: &mut Page, workers: &[Numbered<'_>]) {
     family("turnwire_worker_ring_size_bytes", "Size of these rings.", |fill| fill.size);
 }
 
-/// What the kernel program refused on each core.
+/// What the kernel program did not forward on each core.
 pub(super) fn kernel_refusals(page: &mut Page, snapshot: &Snapshot) {
-    let help = "Frames that the kernel program passed on, by core and reason; a reason appears \
+    let cpus = || snapshot.kernel.iter().flat_map(|kernel| kernel.cpus.iter().enumerate());
+    let help = "Frames that the kernel program handed to workers by AF_XDP, by core.";
+    let mut family = page.counter("turnwire_core_punted_packets_total", help);
+    for (cpu, counters) in cpus() {
+        family.sample(&[("tier", "xdp"), ("core", &cpu.to_string())], counters.punted);
+    }
+    let help = "Frames that the kernel program passed on or handed to workers, by core and reason; a reason appears \
                 when it has occurred there.";
     let mut family = page.counter("turnwire_core_refused_packets_total", help);
-    let cpus = snapshot.kernel.iter().flat_map(|kernel| kernel.cpus.iter().enumerate());
-    for (cpu, counters) in cpus {
+    for (cpu, counters) in cpus() {
         let core = cpu.to_string();
         for &reason in Reason::ALL {
             let refused = counters.refused[reason as usize];

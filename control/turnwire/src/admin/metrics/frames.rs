@@ -4,7 +4,7 @@ use dataplane::frames::FrameSnapshot;
 use dataplane::link::xsk::Census;
 use wire::{Direction, Reason};
 
-use super::{Page, Snapshot};
+use super::{BATCH_SIZES, Page, Snapshot};
 
 /// What a frame with a way to go is left to a socket for.
 const BY_SOCKET: [Reason; 5] =
@@ -55,6 +55,13 @@ pub(super) fn frames(page: &mut Page, snapshot: &Snapshot) {
         let ways = [("forwarded", forwarded), ("datagram", frames.datagrams), ("refused", refused)];
         for (way, count) in ways {
             family.sample(&[("worker", number), ("way", way)], count);
+        }
+    }
+    let help = "Batches of frames that each worker received from its queues, by their size.";
+    let mut family = page.counter("turnwire_af_xdp_batches_total", help);
+    for (number, frames) in &workers {
+        for (size, count) in BATCH_SIZES.iter().zip(frames.batches) {
+            family.sample(&[("worker", number), ("size", size)], count);
         }
     }
     let help = "Indications among the frames that each worker forwarded, by direction.";

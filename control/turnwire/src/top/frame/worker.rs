@@ -27,7 +27,7 @@ pub struct Ring {
 }
 
 /// What came by AF_XDP.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Frames {
     /// Queues now.
     pub queues: f64,
@@ -43,6 +43,12 @@ pub struct Frames {
     pub sending: f64,
     /// Frames that wait until a lost queue has surely let go of them.
     pub set_aside: f64,
+    /// Batches received.
+    pub batches_per_sec: f64,
+    /// Frames of a batch.
+    pub batch_mean: Option<f64>,
+    /// Batches by their size, the smallest first; none where there was none.
+    pub batches: Vec<Batches>,
     /// Forwarded as they lay.
     pub forwarded_per_sec: f64,
     /// Handed on as datagrams.
@@ -171,7 +177,7 @@ fn one(interval: &Interval<'_>, worker: &str, (thread, tier, core): (&str, &str,
         wakeups_per_sec: rate("turnwire_worker_wakeups_total"),
         batches_per_sec,
         batch_mean: only_sockets(ratio(inward, batches_per_sec)),
-        batches: batches(interval, worker, batches_per_sec),
+        batches: batches(interval, "turnwire_worker_batches_total", worker, batches_per_sec),
         gathered_in: only_sockets(ratio(inward, messages_in)),
         gathered_out: only_sockets(ratio(outward, messages_out)),
         ring_to_control: ring(interval, worker, "to_control"),
@@ -193,7 +199,12 @@ fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
     let place = |place| {
         interval.gauge("turnwire_af_xdp_memory_frames", &[("worker", worker), ("place", place)])
     };
+    let batches_per_sec = rate("turnwire_af_xdp_batches_total");
+    let all = rate("turnwire_af_xdp_frames_total");
     Some(Frames {
+        batches_per_sec,
+        batch_mean: ratio(all, batches_per_sec),
+        batches: batches(interval, "turnwire_af_xdp_batches_total", worker, batches_per_sec),
         queues: queues("copy") + queues("zero_copy"),
         zero_copy: queues("zero_copy"),
         free: place("free"),
@@ -212,10 +223,10 @@ fn frames(interval: &Interval<'_>, worker: &str) -> Option<Frames> {
     })
 }
 
-fn batches(interval: &Interval<'_>, worker: &str, all: f64) -> Vec<Batches> {
+fn batches(interval: &Interval<'_>, name: &'static str, worker: &str, all: f64) -> Vec<Batches> {
     let share = |size: &'static str| {
         let labels = [("worker", worker), ("size", size)];
-        let share = ratio(interval.rate("turnwire_worker_batches_total", &labels), all)?;
+        let share = ratio(interval.rate(name, &labels), all)?;
         Some(Batches { size, share })
     };
     BATCH_SIZES.into_iter().filter_map(share).collect()

@@ -67,7 +67,9 @@ fn reading(uptime: f64, scale: f64) -> Scrape {
     for core in 0..3 {
         let count = if core == 1 { 0.0 } else { count };
         page += &format!(
-            "turnwire_core_forwarded_packets_total{{tier=\"xdp\",core=\"{core}\",direction=\"to_peer\"}} {count}\n"
+            "turnwire_core_forwarded_packets_total{{tier=\"xdp\",core=\"{core}\",direction=\"to_peer\"}} {count}\n\
+             turnwire_core_punted_packets_total{{tier=\"xdp\",core=\"{core}\"}} {}\n",
+            count / 4.0
         );
     }
     Scrape::parse(&page).expect("good")
@@ -90,6 +92,11 @@ fn af_xdp(count: f64) -> String {
     for (at, way) in ["forwarded", "datagram", "refused"].iter().enumerate() {
         let frames = count / f64::from(2 << at);
         page += &format!("turnwire_af_xdp_frames_total{{worker=\"0\",way=\"{way}\"}} {frames}\n");
+    }
+    for (size, share) in [("1", 128.0), ("4-7", 64.0), ("64+", 128.0)] {
+        let batches = count / share;
+        page +=
+            &format!("turnwire_af_xdp_batches_total{{worker=\"0\",size=\"{size}\"}} {batches}\n");
     }
     let counters = ["tx_full", "rx_ring_full", "fill_ring_empty", "wakeups", "rx_dropped"];
     for (at, what) in counters.iter().enumerate() {
@@ -143,9 +150,12 @@ s0        -    0    0    0    0   50    0   50   50  100    0    0  64.0k  16.0k
 AF_XDP   q zc   fwd/s dgram/s refuse/s txfull/s lost/s wake/s  recv  send  free
 w0       3  2   32.0k   16.0k    8.00k    4.00k  2.25k    500 4.00k    64 4.03k
 
-XDP CORE    to peer/s   to client/s passed on/s
-0               64.0k             0           0
-2               64.0k             0           0
+FRAMES% mean    1  2-3  4-7 8-15  -31  -63  64+  batch/s empty/s  held aside
+w0        28   25    0   50    0    0    0   25    2.00k   1.00k     0     0
+
+XDP CORE    to peer/s   to client/s   refused/s to AF_XDP/s
+0               64.0k             0           0       16.0k
+2               64.0k             0           0       16.0k
 1 of 3 cores idle"
     );
 }
@@ -225,5 +235,7 @@ fn as_json_a_frame_has_the_fields_that_are_documented() {
     assert!(value["workers"][1]["batch_mean"].is_null() && value["workers"][1]["core"].is_null());
     assert_eq!(value["workers"][0]["frames"]["zero_copy"], 2.0);
     assert!(value["workers"][1]["frames"].is_null());
+    assert_eq!(value["workers"][0]["frames"]["batch_mean"], 28.0);
+    assert_eq!(value["cores"][0]["punted_per_sec"], 16.0);
     assert_eq!(value["tiers"][0]["to_peer"]["packets_per_sec"], 64.0);
 }
