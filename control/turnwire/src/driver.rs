@@ -383,6 +383,9 @@ impl Driver {
                 News::Open { worker, queues, zero_copy } => {
                     tracing::info!(worker, queues, zero_copy, "AF_XDP serves a worker");
                 }
+                News::Anew { worker, why } => {
+                    tracing::info!(worker, why, "AF_XDP queues of a worker are opened anew");
+                }
                 News::Lost { worker, why, next } => {
                     tracing::warn!(
                         worker,

@@ -268,9 +268,7 @@ impl Keeper {
                     return; // they are on their way already
                 }
                 if let Some(Want { name, queue, .. }) = free {
-                    let why = format!("{name}/{queue} can be had now");
-                    let next = "in a moment, with all".to_owned();
-                    news.push(News::Lost { worker, why, next });
+                    news.push(News::Anew { worker, why: format!("{name}/{queue} can be had now") });
                     self.ask(worker, SETTLING, (plane, kernel));
                 } else {
                     self.stats.refused += seat.refused.len() as u64;
@@ -301,11 +299,13 @@ impl Keeper {
         match seat.state {
             State::With { .. } if seat.of != of => {
                 let why = self.survey.difference(&seat.of, &of);
-                let next = match of.is_empty() {
-                    true => "when an interface can be served".to_owned(),
-                    false => "in a moment, with what there is".to_owned(),
-                };
-                news.push(News::Lost { worker, why, next });
+                news.push(match of.is_empty() {
+                    true => {
+                        let next = "when an interface can be served".to_owned();
+                        News::Lost { worker, why, next }
+                    }
+                    false => News::Anew { worker, why },
+                });
                 self.seats[worker].patience = RETRY;
                 self.ask(worker, SETTLING, (plane, kernel));
             }

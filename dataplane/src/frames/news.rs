@@ -21,6 +21,13 @@ pub enum News {
         /// When it is tried again, in words.
         next: String,
     },
+    /// They are closed, and opened anew in a moment: sockets carry its traffic meanwhile.
+    Anew {
+        /// Its number.
+        worker: usize,
+        /// Why, with interface and queue.
+        why: String,
+    },
     /// It has queues, but not all that it should: sockets carry the others' traffic.
     Part {
         /// Its number.

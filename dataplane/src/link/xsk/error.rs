@@ -22,13 +22,16 @@ pub enum Error {
         queues: u32,
     },
     /// CAP_NET_RAW is missing.
-    #[error("an AF_XDP socket needs CAP_NET_RAW")]
+    #[error("an AF_XDP socket needs CAP_NET_RAW: grant it with setcap or AmbientCapabilities")]
     NoPrivilege,
     /// The kernel was built without AF_XDP.
     #[error("this kernel has no AF_XDP sockets")]
     NoSupport,
     /// More memory than the process may lock (RLIMIT_MEMLOCK), without CAP_IPC_LOCK.
-    #[error("{bytes} bytes of packet memory are more than may be locked (RLIMIT_MEMLOCK)")]
+    #[error(
+        "{bytes} bytes of packet memory are more than may be locked (RLIMIT_MEMLOCK): raise it \
+         (ulimit -l, LimitMEMLOCK=) or grant CAP_IPC_LOCK"
+    )]
     MemoryLock {
         /// Bytes of the memory.
         bytes: usize,
