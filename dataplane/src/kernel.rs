@@ -31,6 +31,7 @@ mod permissions;
 mod program;
 mod punting;
 mod routes;
+mod secured;
 mod shared;
 mod snapshot;
 mod tags;
@@ -102,6 +103,8 @@ pub struct Changes {
     pub attached: Vec<AttachedInterface>,
     /// Interfaces that are gone, or refused the program when they came back, and why.
     pub lost: Vec<(String, String)>,
+    /// Whether the host's IPsec policies are about this relay's addresses, where that changed.
+    pub secured: Option<bool>,
 }
 
 /// The kernel tier. Dropping it detaches the program.
@@ -125,6 +128,8 @@ pub struct Kernel {
     routes_moved: u64,
     clock_corrections: u64,
     vlans_refused: u64,
+    /// As it was last; `None` at the start.
+    secured: Option<bool>,
 }
 
 impl Kernel {
@@ -172,6 +177,10 @@ impl Kernel {
             return Err(AttachError::Capabilities { missing });
         }
         let index_max = watch.links().index_max();
+        let policies = watch.heed_policies().map_err(|refusal| AttachError::System {
+            doing: "asking the kernel for its IPsec policies",
+            error: refusal.into(),
+        })?;
         let (program, tables) = Program::load(config.routes_max, index_max, config.punt)?;
         for listener in &config.listen {
             program.ports()[usize::from(listener.port())].fetch_or(LISTENER, Relaxed);
@@ -190,7 +199,8 @@ impl Kernel {
         let (attached, mut links) = (interfaces.attached(), links.clone());
         links.set_generic(told.iter().any(|one| one.mode == XdpMode::Generic));
         watch.keep(interfaces);
-        let network = Network::new(tables.hops, links, line(watch)?);
+        let mut network = Network::new(tables.hops, links, line(watch)?);
+        network.secure(policies);
         let mut kernel = Kernel {
             network,
             program,
@@ -208,6 +218,7 @@ impl Kernel {
             routes_moved: 0,
             clock_corrections: 0,
             vlans_refused: 0,
+            secured: None,
         };
         kernel.tell_links();
         Ok((kernel, told))
@@ -324,6 +335,11 @@ impl Kernel {
         if links {
             self.tell_links();
         }
+        if links || settled.secured || self.secured.is_none() {
+            let secured = self.is_secured();
+            let before = self.secured.replace(secured).unwrap_or(false);
+            changes.secured = (secured != before).then_some(secured);
+        }
         changes.routes_moved = self.routes.move_all(&settled.moved, &self.network, &self.clock);
         self.routes_moved += changes.routes_moved as u64;
         changes.permissions = self.permissions.moved(&settled.moved, &self.network);
@@ -355,6 +371,21 @@ impl Kernel {
     /// True where the program forwards what it can; workers do all otherwise.
     pub(crate) fn forwards(&self) -> bool {
         self.punt != Punt::All
+    }
+
+    /// True while IPsec policies are about one of the relay's addresses.
+    pub(crate) fn is_secured(&self) -> bool {
+        let addresses = self.network.links().all_addresses();
+        let own = |listener: &SocketAddr| -> Vec<IpAddr> {
+            let (ip, one) = (listener.ip(), listener.ip().to_canonical());
+            let of_family = |own: &&IpAddr| ip.is_ipv6() || own.is_ipv4();
+            match ip.is_unspecified() {
+                true => addresses.iter().filter(of_family).copied().collect(),
+                false => vec![one],
+            }
+        };
+        let mut all = self.listen.iter().flat_map(own).chain(self.relay_ips.iter().copied());
+        all.any(|own| self.network.is_secured_at(own))
     }
 
     /// True while an interface is up.

@@ -425,6 +425,16 @@ impl Driver {
         for MovedPermission { peer, relay, hops } in changes.permissions {
             self.outlet.plane.lead_permission(peer, relay, hops);
         }
+        match changes.secured {
+            Some(true) => tracing::warn!(
+                "the host's IPsec policies are about addresses of this relay: sockets carry what they \
+                 are about, and AF_XDP is off"
+            ),
+            Some(false) => tracing::info!(
+                "the host's IPsec policies are not about addresses of this relay any more"
+            ),
+            None => {}
+        }
         if changes.lost.is_empty() && changes.attached.is_empty() {
             return;
         }

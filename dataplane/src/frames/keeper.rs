@@ -346,10 +346,12 @@ impl Keeper {
     /// Has the interfaces with the fast path looked at.
     fn look(&mut self, kernel: &Kernel) {
         let asked = Asked { copying: self.copying, program_forwards: kernel.forwards() };
+        let secured = kernel.is_secured();
         let interface = |(index, name): (u32, &str)| Interface {
             index,
             name: name.to_owned(),
             up: kernel.is_up(index),
+            secured,
         };
         let interfaces = kernel.attached().map(interface).collect();
         let before = self.survey.clone();

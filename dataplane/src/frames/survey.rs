@@ -17,7 +17,12 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) up: bool,
+    /// IPsec policies are about what comes by it.
+    pub(super) secured: bool,
 }
+
+/// AF_XDP is in front of the stack, which alone can tell what came encrypted.
+const SECURED: &str = "IPsec policies are about the relay's addresses";
 
 /// A queue that one worker is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,10 +68,11 @@ impl Survey {
         let facts: Vec<io::Result<Facts>> = interfaces.iter().map(facts).collect();
         let all = || facts.iter().filter_map(|facts| facts.as_ref().ok());
         let mut survey = Survey::default();
-        for (Interface { index, name, up }, own) in interfaces.iter().zip(&facts) {
+        for (Interface { index, name, up, secured }, own) in interfaces.iter().zip(&facts) {
             let (interface, name) = (*index, name.clone());
             let known = before.places.iter().find(|place| place.interface == interface);
             let found = match own {
+                _ if *secured => Ok(Err((SECURED.to_owned(), true))),
                 _ if !up => Ok(Err(("the interface is down".to_owned(), false))),
                 Ok(own) => queues(asked, own, all()),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),

@@ -9,6 +9,7 @@
 //! more of it than the socket holds (`ENOBUFS`): then everything is asked for again.
 
 pub(crate) mod facts;
+mod policies;
 mod requests;
 
 use std::io;
@@ -26,6 +27,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use facts::{Link, Lookup, Neighbour, Prefix, Reach};
+pub(crate) use policies::Policies;
 pub(crate) use requests::Refusal;
 use requests::{DATAGRAM_MAX, Messages, Requests, family, receive};
 

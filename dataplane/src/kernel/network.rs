@@ -24,6 +24,7 @@ use super::narrowed::Narrowed;
 use super::netlink::facts::{Lookup, Prefix};
 use super::netlink::{Event, Refusal};
 use super::paths::{Path, Paths, Way};
+use super::secured::Secured;
 use super::watch::{Chore, Everything, Found, Line, Question, Report};
 
 /// Reports taken in one go, so that a flood of them leaves the control thread time for its clients.
@@ -38,6 +39,8 @@ pub(crate) struct Settled {
     pub(crate) links: bool,
     /// Where the program is changed, in this order.
     pub(crate) standings: Vec<Standing>,
+    /// The host's IPsec policies changed.
+    pub(crate) secured: bool,
     /// There is more to do: come again without waiting.
     pub(crate) more: bool,
 }
@@ -55,6 +58,9 @@ pub struct NetworkStats {
     pub paths_without_hop: usize,
     /// Of these, the ones for which the table of hops was full.
     pub paths_starved: usize,
+    /// The host's IPsec policies that demand something of datagrams: what they are about, sockets
+    /// carry.
+    pub ipsec_policies: usize,
     /// How often news from the kernel was lost and everything was asked for again.
     pub news_lost: u64,
     /// Questions that the kernel did not answer.
@@ -71,6 +77,7 @@ pub(crate) struct Network {
     hops: Hops,
     paths: Paths,
     narrowed: Narrowed,
+    secured: Secured,
     news_lost: u64,
     questions_failed: u64,
     questions_delayed: u64,
@@ -87,6 +94,7 @@ impl Network {
             hops: Hops::new(cells),
             paths: Paths::default(),
             narrowed: Narrowed::open(),
+            secured: Secured::default(),
             news_lost: 0,
             questions_failed: 0,
             questions_delayed: 0,
@@ -106,6 +114,33 @@ impl Network {
             self.paths.doubt_all();
             self.ask();
         }
+    }
+
+    /// The host's IPsec policies are these. What they are about has no hop from now on; the paths that
+    /// this changes.
+    pub(crate) fn secure(&mut self, secured: Secured) -> HashSet<Path> {
+        let before = std::mem::replace(&mut self.secured, secured);
+        let now = &self.secured;
+        let changed = |path: &Path| before.concern(*path) != now.concern(*path);
+        let changed: HashSet<Path> = self.paths.all().filter(changed).collect();
+        for path in &changed {
+            if !self.secured.concern(*path) {
+                self.paths.doubt(*path);
+            } else if let Some(hop) = self.paths.set(*path, Way::default()) {
+                self.hops.release(hop);
+            }
+        }
+        changed
+    }
+
+    /// Whether the stack alone may carry what takes `path`, or comes back by it.
+    pub(crate) fn is_secured(&self, path: Path) -> bool {
+        self.secured.concern(path)
+    }
+
+    /// Whether any of what comes to `own`, an address of this host, is for the stack alone.
+    pub(crate) fn is_secured_at(&self, own: IpAddr) -> bool {
+        self.secured.concern_own(own)
     }
 
     /// False once there is nobody any more who watches the host's network.
@@ -171,6 +206,7 @@ impl Network {
             paths: paths.all,
             paths_without_hop: paths.nowhere,
             paths_starved: paths.starved,
+            ipsec_policies: self.secured.count(),
             news_lost: self.news_lost,
             questions_failed: self.questions_failed,
             questions_delayed: self.questions_delayed,
@@ -191,6 +227,10 @@ impl Network {
                     settled.links = true;
                 }
                 Report::Standing(standing) => settled.standings.push(*standing),
+                Report::Secured(secured) => {
+                    settled.moved.extend(self.secure(*secured));
+                    settled.secured = true;
+                }
             }
         }
         settled.more |= !self.line.is_empty();
@@ -219,7 +259,10 @@ impl Network {
         if !self.paths.is_held(path) {
             return; // it was given up meanwhile
         }
-        let way = self.way(found);
+        let way = match self.secured.concern(path) {
+            true => Way::default(),
+            false => self.way(found),
+        };
         if let Some(before) = self.paths.set(path, way) {
             self.hops.release(before);
             if before != way.hop {

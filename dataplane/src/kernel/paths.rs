@@ -131,6 +131,11 @@ impl Paths {
         Some(before.hop)
     }
 
+    /// Those in use.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Path> {
+        self.all.keys().copied()
+    }
+
     /// True while the path is in use.
     pub(crate) fn is_held(&self, path: Path) -> bool {
         self.all.contains_key(&path)
@@ -208,18 +213,7 @@ impl Paths {
 
 /// All paths to the destinations inside a prefix.
 fn range(prefix: Prefix) -> RangeInclusive<Path> {
-    let (first, last): (IpAddr, IpAddr) = match prefix.address {
-        IpAddr::V4(ip) => {
-            let host = u32::MAX.checked_shr(prefix.len.into()).unwrap_or(0);
-            let bits = ip.to_bits();
-            (Ipv4Addr::from_bits(bits & !host).into(), Ipv4Addr::from_bits(bits | host).into())
-        }
-        IpAddr::V6(ip) => {
-            let host = u128::MAX.checked_shr(prefix.len.into()).unwrap_or(0);
-            let bits = ip.to_bits();
-            (Ipv6Addr::from_bits(bits & !host).into(), Ipv6Addr::from_bits(bits | host).into())
-        }
-    };
+    let (first, last) = prefix.ends().into_inner();
     let lowest = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let highest = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
     Path { to: first, from: lowest }..=Path { to: last, from: highest }

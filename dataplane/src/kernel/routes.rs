@@ -214,7 +214,8 @@ fn endpoints(route: &Route) -> [Endpoint; 4] {
     [route.client, route.listener, route.relay, route.peer].map(Endpoint::from)
 }
 
-/// The two entries of a channel: from the client to the peer, and back.
+/// The two entries of a channel: from the client to the peer, and back. Where IPsec has a say at one of
+/// its ends, neither leads anywhere: what came from there is to be judged by the stack, too.
 fn entries(route: &Route, network: &Network, clock: &Clock) -> [(Key, wire::Route); 2] {
     let [client, listener, relay, peer] = endpoints(route);
     let expires = clock.jiffies(route.expires);
@@ -224,12 +225,15 @@ fn entries(route: &Route, network: &Network, clock: &Clock) -> [(Key, wire::Rout
         (Tuple { src: peer, dst: relay }, Tuple { src: listener, dst: client });
     let mut there = wire::Route::new(from_client, to_peer, 0, expires);
     let mut back = wire::Route::new(from_peer, to_client, route.channel, expires);
+    let [key, key_back] = keys(route);
+    if paths(route).any(|path| network.is_secured(path)) {
+        return [(key, there), (key_back, back)];
+    }
     if route.inner {
         there.flags |= wire::Route::INNER;
     } else {
         there.hop = network.hop(path(route.relay, route.peer));
     }
     back.hop = network.hop(path(route.listener, route.client));
-    let [key, key_back] = keys(route);
     [(key, there), (key_back, back)]
 }

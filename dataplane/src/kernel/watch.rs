@@ -27,8 +27,9 @@ use rtrb::{Consumer, Producer, PushError};
 use super::interfaces::{Interfaces, Standing};
 use super::links::{LinkChange, Links};
 use super::netlink::facts::{Link, Lookup, Neighbour, Reach};
-use super::netlink::{Event, Netlink, Refusal};
+use super::netlink::{Event, Netlink, Policies, Refusal};
 use super::paths::Path;
+use super::secured::Secured;
 use crate::mailbox::Bell;
 pub(crate) use line::Line;
 
@@ -75,6 +76,8 @@ pub(crate) enum Report {
     Everything(Box<Everything>),
     /// Where the program is changed.
     Standing(Box<Standing>),
+    /// The host's IPsec policies are these now.
+    Secured(Box<Secured>),
 }
 
 /// A way.
@@ -142,6 +145,9 @@ pub(crate) struct Watch {
     links: Links,
     /// News was lost, and everything is yet to be told anew.
     lost: bool,
+    policies: Option<Policies>,
+    /// They are to be read again.
+    unread: bool,
 }
 
 impl Watch {
@@ -151,7 +157,7 @@ impl Watch {
         let mut netlink = Netlink::open()?;
         let mut links = Links::default();
         links.replace(netlink.links()?, netlink.addresses()?);
-        Ok(Watch { interfaces: None, netlink, links, lost: false })
+        Ok(Watch { interfaces: None, netlink, links, lost: false, policies: None, unread: false })
     }
 
     /// The interfaces.
@@ -162,6 +168,15 @@ impl Watch {
     /// For attaching, before the relay serves.
     pub(crate) fn netlink(&mut self) -> (&Links, &mut Netlink) {
         (&self.links, &mut self.netlink)
+    }
+
+    /// From now on the host's IPsec policies are watched, too; those of now.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_ADMIN.
+    pub(crate) fn heed_policies(&mut self) -> Result<Secured, Refusal> {
+        self.policies = Policies::open()?;
+        self.policies.as_mut().map_or(Ok(Secured::default()), Policies::read)
     }
 
     /// Keeps the program on these from now on.
@@ -175,14 +190,15 @@ impl Watch {
     }
 
     /// Readable when there is news.
-    fn news_fd(&self) -> BorrowedFd<'_> {
-        self.netlink.news_fd()
+    fn news_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.netlink.news_fd()].into_iter().chain(self.policies.as_ref().map(Policies::news_fd))
     }
 
     /// A bounded piece of work. True when there is more that need not be waited for.
     pub(crate) fn round(&mut self, desk: &mut Desk) -> bool {
         let more = self.answer(desk);
         let more = self.read_news(desk) || more;
+        self.read_policies(desk);
         let goes_on = more && desk.has_room();
         desk.flush();
         goes_on
@@ -285,6 +301,24 @@ impl Watch {
         let links = matches!(event, Event::Link(_) | Event::LinkGone(_));
         desk.tell(Report::News(event));
         links
+    }
+
+    /// Reads the policies again that changed. Where that fails, it is tried again by and by.
+    fn read_policies(&mut self, desk: &mut Desk) {
+        let Some(policies) = &mut self.policies else { return };
+        for _ in 0..NEWS_MAX {
+            if !policies.read_news() {
+                break;
+            }
+            self.unread = true;
+        }
+        if self.unread
+            && desk.has_room()
+            && let Ok(secured) = policies.read()
+        {
+            self.unread = false;
+            desk.tell(Report::Secured(Box::new(secured)));
+        }
     }
 
     fn follow(&mut self, desk: &mut Desk) {

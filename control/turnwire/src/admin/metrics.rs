@@ -329,6 +329,9 @@ fn attached(page: &mut Page, kernel: &KernelSnapshot) {
     let help = "Pairs of addresses between which the program cannot send: sockets carry theirs.";
     gauge("turnwire_xdp_paths_without_hop", help, network.paths_without_hop);
     gauge("turnwire_xdp_paths_starved", "Of these, for want of room.", network.paths_starved);
+    let help = "IPsec policies of the host that demand something of datagrams: what they are about, \
+                sockets carry.";
+    gauge("turnwire_xdp_ipsec_policies", help, network.ipsec_policies);
     let mut counter = |name, help, value: u64| page.counter(name, help).value(value);
     let help = "Routes written again because the way to their destination was found, or changed.";
     counter("turnwire_xdp_routes_moved_total", help, kernel.routes_moved);

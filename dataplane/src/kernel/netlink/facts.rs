@@ -5,6 +5,7 @@
 //! route) becomes `None`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -72,12 +73,40 @@ pub(crate) enum Reach {
     At { mac: Mac, stale: bool },
 }
 
-/// A range of destinations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Prefix {
     pub(crate) address: IpAddr,
     /// In bits.
     pub(crate) len: u8,
+}
+
+impl Prefix {
+    /// The first and the last address in it.
+    pub(crate) fn ends(self) -> RangeInclusive<IpAddr> {
+        match self.address {
+            IpAddr::V4(ip) => {
+                let host = u32::MAX.checked_shr(self.len.into()).unwrap_or(0);
+                let bits = ip.to_bits();
+                Ipv4Addr::from_bits(bits & !host).into()..=Ipv4Addr::from_bits(bits | host).into()
+            }
+            IpAddr::V6(ip) => {
+                let host = u128::MAX.checked_shr(self.len.into()).unwrap_or(0);
+                let bits = ip.to_bits();
+                Ipv6Addr::from_bits(bits & !host).into()..=Ipv6Addr::from_bits(bits | host).into()
+            }
+        }
+    }
+
+    /// The same with zeros behind its length.
+    pub(crate) fn masked(self) -> Prefix {
+        Prefix { address: *self.ends().start(), len: self.len }
+    }
+
+    /// Whether `address` is in it.
+    pub(crate) fn contains(self, address: IpAddr) -> bool {
+        self.ends().contains(&address)
+    }
 }
 
 /// How the kernel would send to a destination.

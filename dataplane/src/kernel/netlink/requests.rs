@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 /// The kernel answers within the call that asks, however long that takes. This is for an answer that got
 /// lost.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dump that changed while it was read is read again, so many times.
 const DUMPS_MAX: usize = 8;
 /// The kernel fills at most 32 KiB a datagram; room for that and for one large link.

@@ -275,6 +275,32 @@ fn a_rule_by_source_is_followed() {
     });
 }
 
+/// As README says of rules: those that are about the relay's own user or about UDP are followed, for the
+/// kernel answers as to a socket of ours. A mark is none of ours, and ports are not asked for.
+#[test]
+fn of_the_other_rules_those_by_user_and_protocol_are_followed() {
+    for (rule, followed) in [
+        ("uidrange 0-0", true),
+        ("uidrange 7-7", false),
+        ("ipproto udp", true),
+        ("fwmark 7", false),
+        ("iif eth1", false),
+        ("ipproto udp dport 5000-6000", false),
+    ] {
+        in_namespace(move || {
+            let mut network = alone();
+            ip("route add 203.0.113.0/24 via 192.0.2.1");
+            ip("route add 203.0.113.0/24 via 192.0.2.2 table 7");
+            ip(&format!("neigh add 192.0.2.1 lladdr {FAR} dev eth0 nud permanent"));
+            ip("neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev eth0 nud permanent");
+            ip(&format!("rule add {rule} lookup 7"));
+            network.hold(path("203.0.113.9"));
+            let dst = cell(&network, "203.0.113.9").unwrap().dst;
+            assert_eq!(dst == [2, 0, 0, 0, 0, 2], followed, "{rule}: {dst:02x?}");
+        });
+    }
+}
+
 #[test]
 fn a_vlan_of_an_attached_interface_carries_hops_with_its_tag() {
     in_namespace(|| {

@@ -15,7 +15,7 @@ use super::{Desk, QUESTIONS_MAX, Question, REPORTS_MAX, Report, Watch};
 use crate::mailbox::Bell;
 
 const WAKE: Token = Token(0);
-const NEWS: Token = Token(1);
+const NEWS: [Token; 2] = [Token(1), Token(2)];
 
 /// The control thread's end. Dropping it ends the watch, and waits for that.
 pub(crate) struct Line {
@@ -79,8 +79,10 @@ impl Line {
     pub(crate) fn start(watch: Watch, waker: Arc<Waker>) -> io::Result<Line> {
         let poll = Poll::new()?;
         let own = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let fd = watch.news_fd().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&fd), NEWS, Interest::READABLE)?;
+        for (fd, token) in watch.news_fds().zip(NEWS) {
+            let fd = fd.as_raw_fd();
+            poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        }
         let (mut line, desk) = rings(Arc::new(Bell::new(own)), Arc::new(Bell::new(waker)));
         let stop = Arc::new(AtomicBool::new(false));
         let (bell, told) = (Arc::clone(&line.watch), Arc::clone(&stop));
