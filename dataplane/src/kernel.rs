@@ -283,14 +283,19 @@ impl Kernel {
                 self.routes.write_all(&self.network, &self.clock);
             }
         }
-        let settled = self.network.tick(check);
+        let mut settled = self.network.tick(check);
+        if !self.network.is_watched() && !self.attached.is_empty() {
+            settled.standings.push(self.left_by_the_watch());
+        }
         self.follow(settled)
     }
 
-    /// False once nobody follows the host's network any more: whoever watches over the process should
-    /// start it anew, rather than that routes lead where nobody is.
-    pub fn is_watched(&self) -> bool {
-        self.network.is_watched()
+    /// Nobody follows the host's network any more, and the program went with who did: routes would lead
+    /// where nobody is, so all hops are emptied.
+    fn left_by_the_watch(&self) -> Standing {
+        let why = "the thread that watches the network has failed: only a restart brings it back";
+        let lost = |(_, name): &(u32, String)| (name.clone(), why.to_owned());
+        Standing { lost: self.attached.iter().map(lost).collect(), ..Standing::default() }
     }
 
     /// All counters.

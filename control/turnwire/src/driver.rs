@@ -107,7 +107,7 @@ pub struct Driver {
     next_tick: Duration,
     /// The kernel tier has more to look at than one round of it did.
     look_again: bool,
-    /// A thread that is gone, and what that means.
+    /// A worker that is gone, and what that means.
     ended: Option<String>,
     reloads: Reloads,
     nonce_keys: NonceKeys,
@@ -285,21 +285,10 @@ impl Driver {
             }
             let workers = self.outlet.plane.stats().workers;
             let worker = workers.iter().position(|worker| !worker.running);
-            self.ended = worker.map_or_else(
-                || self.ended_beside().map(str::to_owned),
-                |worker| Some(format!("worker {worker} has ended: its clients would reach nobody")),
-            );
+            self.ended = worker
+                .map(|worker| format!("worker {worker} has ended: its clients would reach nobody"));
             self.summary.tell(now.monotonic, &self.server, &mut self.outlet);
         }
-    }
-
-    /// The thread beside this one that is gone.
-    fn ended_beside(&self) -> Option<&'static str> {
-        if self.outlet.kernel.as_ref().is_some_and(|kernel| !kernel.is_watched()) {
-            return Some("the thread that watches the network has ended: routes would go astray");
-        }
-        let ended = self.outlet.keeper.as_ref().is_some_and(|keeper| !keeper.is_served());
-        ended.then_some("the thread that opens AF_XDP queues has ended: there would be no others")
     }
 
     /// How long to sleep when nothing happens. mio rounds up to milliseconds, so a deadline has

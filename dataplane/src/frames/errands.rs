@@ -18,6 +18,7 @@ use crate::link::xsk::{self, Error, FrameSize, Options, Queue, Umem};
 use crate::mailbox::Bell;
 use mio::Waker;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -27,6 +28,10 @@ const RING: u32 = 1024;
 
 /// The same of a queue that is opened only to see whether it can be.
 const PROBE_RING: u32 = 64;
+
+/// An interface that no queue is opened on without a panic.
+#[cfg(test)]
+const FAILS: &str = "fails";
 
 /// Something to do.
 pub(super) enum Errand {
@@ -77,7 +82,7 @@ impl Errands {
         let ringer = Arc::clone(&bell);
         let run = move || {
             for errand in errands {
-                if done.send(run(errand, copying)).is_err() {
+                if done.send(run_safely(errand, copying)).is_err() {
                     return; // the keeper is gone
                 }
                 ringer.ring();
@@ -101,11 +106,6 @@ impl Errands {
     pub(super) fn done(&self) -> Option<Done> {
         self.back.try_recv().ok()
     }
-
-    /// False once the thread has ended, which it does not by itself.
-    pub(super) fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
 }
 
 impl Drop for Errands {
@@ -119,8 +119,26 @@ impl Drop for Errands {
     }
 }
 
+/// What an errand comes to that panics: somebody waits for its end, and there are others to run.
+fn run_safely(errand: Errand, copying: Copying) -> Done {
+    let failed = match &errand {
+        Errand::Look { before, .. } => Done::Looked(before.clone()),
+        Errand::Open { worker, of } => {
+            Done::Opened { worker: *worker, of: of.clone(), opened: Err(Error::Failed) }
+        }
+        Errand::Try { worker, .. } => Done::Tried { worker: *worker, free: None },
+        Errand::Close { worker, .. } => Done::Closed { worker: *worker },
+    };
+    // it has nothing but the errand, which is gone
+    catch_unwind(AssertUnwindSafe(|| run(errand, copying))).unwrap_or(failed)
+}
+
 fn run(errand: Errand, copying: Copying) -> Done {
     match errand {
+        #[cfg(test)]
+        Errand::Open { of, .. } if of.iter().any(|want| want.name == FAILS) => {
+            panic!("as a test wants it")
+        }
         Errand::Look { asked, interfaces, before } => {
             Done::Looked(Survey::look(asked, &interfaces, &before))
         }
@@ -176,4 +194,36 @@ fn open(of: &[Want], copying: Copying) -> Result<Opened, Error> {
         }
     }
     Ok(Opened { umem, lanes, refused })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errand_that_panics_has_an_end_and_others_come_after_it() {
+        // given
+        let poll = mio::Poll::new().expect("a poller");
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
+        let errands = Errands::start(2, Copying::Copy, waker).expect("a thread");
+        let want = |name: &str| Want { interface: 1, name: name.to_owned(), queue: 0 };
+        let done = || loop {
+            match errands.done() {
+                Some(done) => break done,
+                None => std::thread::sleep(std::time::Duration::from_millis(1)),
+            }
+        };
+        // when
+        let of = vec![want(FAILS)];
+        assert!(errands.send(Errand::Open { worker: 1, of: of.clone() }));
+        // then whoever had it done knows
+        let failed = done();
+        let Done::Opened { worker: 1, of: named, opened: Err(error) } = failed else {
+            panic!("another end")
+        };
+        assert!(named == of && matches!(error, Error::Failed), "{error}");
+        // and the next is done
+        assert!(errands.send(Errand::Try { worker: 0, refused: vec![want("no-such-one")] }));
+        assert!(matches!(done(), Done::Tried { worker: 0, free: None }));
+    }
 }

@@ -192,11 +192,6 @@ impl Keeper {
         self.errands.is_told()
     }
 
-    /// False once nobody opens and closes queues any more.
-    pub fn is_served(&self) -> bool {
-        self.errands.is_alive()
-    }
-
     /// To be called about every second, at the start, and when [`is_told`](Self::is_told). `now` is
     /// CLOCK_MONOTONIC.
     pub fn tick(&mut self, now: Duration, plane: &mut Dataplane, kernel: &mut Kernel) -> Vec<News> {

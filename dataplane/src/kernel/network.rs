@@ -25,7 +25,7 @@ use super::netlink::facts::{Lookup, Prefix};
 use super::netlink::{Event, Refusal};
 use super::paths::{Path, Paths, Way};
 use super::secured::Secured;
-use super::watch::{Chore, Everything, Found, Line, Question, Report};
+use super::watch::{Chore, Everything, Found, Line, Report};
 
 /// Reports taken in one go, so that a flood of them leaves the control thread time for its clients.
 const REPORTS_EACH: usize = 512;
@@ -190,7 +190,7 @@ impl Network {
         if self.narrowed.tick() {
             self.paths.doubt_prefix(Prefix { address: Ipv6Addr::UNSPECIFIED.into(), len: 0 });
         }
-        if !self.line.ask(Question::Chore(Chore::Look { after_program })) {
+        if self.is_watched() && !self.line.have(Chore::Look { after_program }) {
             self.questions_delayed += 1;
         }
         self.on_event()
@@ -340,10 +340,13 @@ impl Network {
     /// Asks the ways of paths that are doubted, and has neighbours found out that are unknown or in
     /// doubt. What finds no room waits for the next time.
     fn ask(&mut self) {
-        while self.line.room() > 0 {
+        if !self.is_watched() {
+            return;
+        }
+        while self.line.has_room() {
             let Some(path) = self.paths.next_doubted() else { break };
             if is_plain(path.to) {
-                self.line.ask(Question::Way(path));
+                self.line.ask(path);
             }
         }
         let full = self.paths.is_doubtful();
@@ -351,7 +354,7 @@ impl Network {
         if self.line.room() >= ASKS_MAX {
             for (link, next) in self.hops.take_questions() {
                 if self.links.egress(link).is_some() {
-                    self.line.ask(Question::Chore(Chore::Nudge { link, next }));
+                    self.line.have(Chore::Nudge { link, next });
                 }
             }
         }

@@ -14,6 +14,9 @@
 //! there is; the watch takes neither questions nor news while its reports find no room, and news that
 //! the kernel cannot keep meanwhile are made good by asking for everything. Reports come in the order in
 //! which things were seen, so an answer that is out of date is followed by the news that says so.
+//!
+//! Ways and chores have a ring each: a way is told at once, and a chore may wait for that lock. However
+//! many neighbours are to be found out, a way waits for one chore at most.
 
 mod line;
 
@@ -33,24 +36,16 @@ use super::secured::Secured;
 use crate::mailbox::Bell;
 pub(crate) use line::Line;
 
-/// Questions that may wait.
-const QUESTIONS_MAX: usize = 1024;
+/// Ways that may be asked for at a time.
+const WAYS_MAX: usize = 1024;
+/// Chores that may wait.
+const CHORES_MAX: usize = 1024;
 /// Reports that may wait.
 const REPORTS_MAX: usize = 1024;
-/// Questions answered before the news have their turn: under a millisecond's worth, unless the kernel
-/// makes them wait.
+/// Ways told before a chore and the news have their turn: about a millisecond's worth.
 const ROUND: usize = 64;
 /// Datagrams of news read before the questions have their turn.
 const NEWS_MAX: usize = 512;
-
-/// What the control thread asks.
-#[derive(Debug)]
-pub(crate) enum Question {
-    /// Which way does it lead? Answered by [`Report::Way`].
-    Way(Path),
-    /// What the kernel takes its time for.
-    Chore(Chore),
-}
 
 /// What is to be done, and needs no answer of its own.
 #[derive(Debug)]
@@ -59,6 +54,9 @@ pub(crate) enum Chore {
     Nudge { link: u32, next: IpAddr },
     /// Try again what failed; and see whether the program still is where it was attached.
     Look { after_program: bool },
+    /// Fail, as code does that has a mistake in it.
+    #[cfg(test)]
+    Fail,
 }
 
 /// What it is told.
@@ -98,7 +96,8 @@ pub(crate) struct Everything {
 
 /// The watch's ends of the rings.
 pub(crate) struct Desk {
-    questions: Consumer<Question>,
+    ways: Consumer<Path>,
+    chores: Consumer<Chore>,
     reports: Producer<Report>,
     /// Reports that found the ring full: those of one question or one datagram.
     waiting: VecDeque<Report>,
@@ -204,35 +203,46 @@ impl Watch {
         goes_on
     }
 
-    /// Ways first, which the kernel tells at once where it can. True when there are more questions.
+    /// Ways first, which the kernel tells at once where it can, then one chore. True when there is more.
     fn answer(&mut self, desk: &mut Desk) -> bool {
         // of this round only: news of them are read after it
-        let (mut reaches, mut later) = (HashMap::new(), Vec::new());
+        let mut reaches = HashMap::new();
         for _ in 0..ROUND {
             if !desk.has_room() {
                 break;
             }
-            match desk.questions.pop() {
-                Ok(Question::Way(path)) => {
-                    let found = self.find(path, &mut reaches).ok();
-                    desk.tell(Report::Way(path, found));
-                }
-                Ok(Question::Chore(chore)) => later.push(chore),
-                Err(_) => break,
-            }
+            let Ok(path) = desk.ways.pop() else { break };
+            let found = self.find(path, &mut reaches).ok();
+            desk.tell(Report::Way(path, found));
         }
         desk.flush();
-        for chore in later {
-            match chore {
-                Chore::Nudge { link, next } => {
-                    if self.netlink.solicit(link, next).is_err() {
-                        desk.tell(Report::NotNudged);
-                    }
-                }
-                Chore::Look { after_program } => self.look(after_program, desk),
-            }
+        if desk.has_room()
+            && let Ok(chore) = desk.chores.pop()
+        {
+            self.see_to(chore, desk);
         }
-        !desk.questions.is_empty()
+        !desk.ways.is_empty() || !desk.chores.is_empty()
+    }
+
+    fn see_to(&mut self, chore: Chore, desk: &mut Desk) {
+        match chore {
+            Chore::Nudge { link, next } => {
+                if self.netlink.solicit(link, next).is_err() {
+                    desk.tell(Report::NotNudged);
+                }
+            }
+            Chore::Look { after_program } => self.look(after_program, desk),
+            #[cfg(test)]
+            Chore::Fail => panic!("as a test wants it"),
+        }
+    }
+
+    /// Something went wrong in the middle of something: whatever is known is asked for anew.
+    fn doubt(&mut self, desk: &mut Desk) {
+        if !self.lost {
+            desk.tell(Report::Lost);
+        }
+        (self.lost, self.unread) = (true, true);
     }
 
     fn find(
@@ -290,10 +300,7 @@ impl Watch {
             }
             Event::LinkGone(index) => self.links.remove(*index),
             Event::Lost => {
-                if !self.lost {
-                    desk.tell(Report::Lost);
-                }
-                self.lost = true;
+                self.doubt(desk);
                 return false;
             }
             Event::Address { .. } | Event::Neighbour(_) | Event::Routes(_) | Event::AllRoutes => {}

@@ -284,7 +284,7 @@ impl SocketLink {
             settle(plan, batch, first..last, Outcome::Refused(Reason::PortClosed));
             return;
         };
-        let (mut at, mut retried) = (first, false);
+        let (mut at, mut retried, mut explained) = (first, false, false);
         while at < last {
             let mut segments = source.segments;
             let (order, messages, whole) = plan.messages(batch, at..last, &mut segments);
@@ -302,13 +302,18 @@ impl SocketLink {
                     let end = at + messages[..sent].iter().map(|sent| sent.count).sum::<usize>();
                     oddities.messages_sent += sent as u64;
                     settle(plan, batch, at..end, Outcome::Sent);
-                    (at, retried) = (end, false);
+                    (at, retried, explained) = (end, false, false);
                     continue;
                 }
                 Err(error) => error,
             };
             match refusal(&error) {
                 _ if error.kind() == io::ErrorKind::Interrupted => {}
+                _ if !explained
+                    && errors.explain(&error, (source.bound.descriptor(), by), oddities) =>
+                {
+                    explained = true;
+                }
                 _ if front.count > 1 && is_about_segments(&error) => {
                     let all = error.raw_os_error() == Some(libc::EIO);
                     source.segments.refuse(front.segment, all);
@@ -329,7 +334,7 @@ impl SocketLink {
                 reason => {
                     let refused = Outcome::Refused(reason.unwrap_or(Reason::SendFailed));
                     settle(plan, batch, at..at + front.count, refused);
-                    (at, retried) = (at + front.count, false);
+                    (at, retried, explained) = (at + front.count, false, false);
                 }
             }
         }

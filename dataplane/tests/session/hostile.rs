@@ -1,9 +1,11 @@
 //! Clients that do what they should not: bounded, closed, counted by name, and no byte sent.
 
 use crate::kit::*;
-use crate::rig::Told;
+use crate::rig::{Rig, Told};
+use dataplane::SessionTimers;
 use dataplane::session::Ending;
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -57,34 +59,40 @@ fn garbage_behind_good_messages_ends_the_connection_after_them() {
 
 #[test]
 fn silence_and_unfinished_messages_run_out_of_time_by_name() {
-    let mut rig = start(|sessions| {
-        sessions.timers.handshake = SHORT;
-        sessions.timers.first_message = SHORT;
-        sessions.timers.message = SHORT;
-        sessions.timers.idle = 3 * SHORT;
-    });
-    // given one that says nothing, one that begins, one with a lying length, one that goes silent
-    let mut silent = connect(rig.tcp());
-    let mut slow = connect(rig.tcp());
-    slow.write_all(&stun(4)[..10]).unwrap();
-    let mut lying = connect(rig.tcp());
-    introduce(&mut rig, &mut lying);
-    lying.write_all(&[0x40, 0, 0xFF, 0xFF, 1, 2, 3]).unwrap();
-    let mut idle = connect(rig.tcp());
-    introduce(&mut rig, &mut idle);
-    let begun = Instant::now();
-    // then each is closed, for its own reason
-    for stream in [&mut silent, &mut slow, &mut lying, &mut idle] {
-        assert_closed_without_a_byte(stream);
-    }
-    println!("all closed after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < 3 * SHORT + Duration::from_secs(3));
-    for ending in [
-        Ending::HandshakeTimeout,
-        Ending::FirstMessageTimeout,
-        Ending::MessageTimeout,
-        Ending::Idle,
-    ] {
+    type Case = (Ending, fn(&mut SessionTimers), fn(&mut Rig, &mut TcpStream));
+    // each with its own timer short only: a busy machine takes its time with all else
+    let cases: [Case; 4] = [
+        // it says nothing
+        (Ending::HandshakeTimeout, |timers| timers.handshake = SHORT, |_, _| ()),
+        // it begins
+        (
+            Ending::FirstMessageTimeout,
+            |timers| timers.first_message = SHORT,
+            |_, stream| stream.write_all(&stun(4)[..10]).unwrap(),
+        ),
+        // it lies about a length
+        (
+            Ending::MessageTimeout,
+            |timers| timers.message = SHORT,
+            |rig, stream| {
+                introduce(rig, stream);
+                stream.write_all(&[0x40, 0, 0xFF, 0xFF, 1, 2, 3]).unwrap();
+            },
+        ),
+        // it goes silent
+        (
+            Ending::Idle,
+            |timers| timers.idle = SHORT,
+            |rig, stream| {
+                introduce(rig, stream);
+            },
+        ),
+    ];
+    for (ending, shorten, begin) in cases {
+        let mut rig = start(|sessions| shorten(&mut sessions.timers));
+        let mut stream = connect(rig.tcp());
+        begin(&mut rig, &mut stream);
+        assert_closed_without_a_byte(&mut stream);
         rig.until_ended(ending, 1);
     }
 }
@@ -94,7 +102,6 @@ fn one_byte_at_a_time_does_not_outlast_the_time_for_a_message() {
     let mut rig = start(|sessions| sessions.timers.message = 2 * SHORT);
     let mut stream = connect(rig.tcp());
     introduce(&mut rig, &mut stream);
-    let begun = Instant::now();
     let mut sent = 0;
     for byte in stun(4 * 100) {
         if stream.write_all(&[byte]).is_err() {
@@ -103,13 +110,15 @@ fn one_byte_at_a_time_does_not_outlast_the_time_for_a_message() {
         sent += 1;
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(sent < 420 && begun.elapsed() < Duration::from_secs(5), "{sent}");
+    assert!(sent < 420, "{sent}");
     rig.until_ended(Ending::MessageTimeout, 1);
 }
 
 #[test]
 fn a_busy_stream_that_always_ends_in_a_part_of_a_message_lives_on() {
-    let mut rig = start(|sessions| sessions.timers.message = SHORT);
+    // given a limit that a busy machine keeps, and more time than that
+    const LIMIT: Duration = Duration::from_millis(1500);
+    let mut rig = start(|sessions| sessions.timers.message = LIMIT);
     let (mut stream, peer) = (connect(rig.tcp()), peer());
     let client = introduce(&mut rig, &mut stream);
     rig.bind_channel(client, 0x4000, peer.local_addr().unwrap());
@@ -118,7 +127,7 @@ fn a_busy_stream_that_always_ends_in_a_part_of_a_message_lives_on() {
     for _ in 0..100 {
         stream.write_all(&[&frame[500..], &frame[..500]].concat()).unwrap();
         assert_eq!(receive(&peer).0.len(), 1000);
-        std::thread::sleep(SHORT / 20);
+        std::thread::sleep(LIMIT / 60);
     }
     assert_eq!(rig.session().ended(Ending::MessageTimeout), 0);
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use turn::client::{Event, Request};
 
 use crate::client::{Client, socket};
-use crate::relay::{LOOPBACK, Relay, USER, program, run, unprivileged};
+use crate::relay::{LOOPBACK, Relay, USER, eventually, program, run, unprivileged};
 
 /// A relay on this port, with the usual user.
 fn on_port(port: u16) -> std::process::Command {
@@ -96,11 +96,8 @@ fn with_nobody_configured_a_user_is_made_up_and_printed_once() {
     // when
     let relay = Relay::start_as(command);
     let listen = relay.listen;
-    let (output, log) = {
-        let log = relay.log_text();
-        thread::sleep(Duration::from_millis(100));
-        (relay.output(), log)
-    };
+    let log = relay.log_text();
+    let output = relay.output();
     // then
     let block = &output[output.find("{\n").expect("a block")..];
     let block: Value = serde_json::from_str(block).expect("JSON");
@@ -122,11 +119,14 @@ fn the_user_that_is_made_up_can_relay() {
     shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_turnwire"));
     shell.args(LOOPBACK).arg("--listen=127.0.0.1:0");
     let relay = Relay::start_as(shell);
-    thread::sleep(Duration::from_millis(100));
-    // when
-    let output = std::fs::read_to_string(&path).expect("the output");
-    let block: Value =
-        serde_json::from_str(&output[output.find("{\n").expect("a block")..]).expect("JSON");
+    // when all of it is there
+    let mut block = Value::Null;
+    eventually(|| {
+        let output = std::fs::read_to_string(&path).expect("the output");
+        let json = output.find("{\n").map(|at| &output[at..]);
+        block = json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        block.is_object()
+    });
     let server = &block["iceServers"][0];
     let text = |name: &str| server[name].as_str().expect(name).to_owned();
     // then

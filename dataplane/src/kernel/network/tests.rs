@@ -15,6 +15,8 @@ use super::*;
 use crate::kernel::testing::{Host, in_namespace, ip, try_ip};
 use crate::kernel::watch::Watch;
 
+mod waiting;
+
 const RELAY: &str = "192.0.2.10";
 const RELAY6: &str = "2001:db8::10";
 const FAR: &str = "02:00:00:00:00:01";

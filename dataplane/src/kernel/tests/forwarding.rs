@@ -9,7 +9,8 @@ use wire::{Direction, Reason};
 
 use super::lab::{Ends, Lab, attach, channel_data, config, is_silent, now, receive, route};
 use crate::kernel::testing::{in_namespace, ip};
-use crate::kernel::{Kernel, XdpMode};
+use crate::kernel::watch::Chore;
+use crate::kernel::{Changes, Kernel, XdpMode};
 use crate::route::Route;
 use crate::stats::Traffic;
 
@@ -233,8 +234,62 @@ fn a_thread_of_its_own_finds_the_way_and_wakes_who_asked() {
             kernel.on_event();
         }
         exchange(&ends, &route);
-        assert!(kernel.is_watched());
+        assert!(kernel.network.is_watched());
     });
+}
+
+#[test]
+fn a_watch_that_fails_asks_for_everything_anew_and_the_second_time_leaves_all_to_the_sockets() {
+    in_namespace(|| {
+        // given a watch with a thread
+        let lab = Lab::new();
+        let route = route('4', '4');
+        let ends = lab.ends(&route);
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut kernel, _) = Kernel::attach(&config(), waker).unwrap();
+        publish(&mut kernel, &route);
+        let found = |kernel: &mut Kernel| kernel.stats().network.paths_without_hop == 0;
+        until(&mut kernel, "the way is found", found);
+
+        // when it fails, then the way is soon the program's again
+        assert!(kernel.network.line().have(Chore::Fail));
+        until(&mut kernel, "everything is asked for anew", |kernel| {
+            kernel.stats().network.news_lost == 1
+        });
+        until(&mut kernel, "the way is found again", found);
+        exchange(&ends, &route);
+        assert!(kernel.network.is_watched());
+
+        // and when it fails again at once, all is the sockets', and it says why
+        assert!(kernel.network.line().have(Chore::Fail));
+        let mut lost = Vec::new();
+        until(&mut kernel, "the interfaces are lost", |kernel| {
+            lost.extend(kernel.tick(now()).lost);
+            !lost.is_empty()
+        });
+        let names: Vec<&str> = lost.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["eth0", "eth1"]);
+        assert!(lost[0].1.contains("restart"), "{lost:?}");
+        assert_eq!((kernel.attached().count(), kernel.stats().network.hops_usable), (0, 0));
+        let message = channel_data(route.channel, b"whose is it now?");
+        ends.client.send_to(&message, route.listener).unwrap();
+        assert_eq!(receive(&ends.listener), (message, route.client));
+        assert_eq!(kernel.tick(now()), Changes::default(), "it is told once");
+        kernel.remove_route(&route);
+    });
+}
+
+/// Has a kernel tier whose watch has a thread work until `done`.
+fn until(kernel: &mut Kernel, what: &str, mut done: impl FnMut(&mut Kernel) -> bool) {
+    for _ in 0..2000 {
+        kernel.on_event();
+        if done(kernel) {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("{what}: {:?}", kernel.stats().network);
 }
 
 #[test]

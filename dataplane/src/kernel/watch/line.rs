@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::thread::{Builder, JoinHandle};
@@ -11,7 +12,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::{Desk, QUESTIONS_MAX, Question, REPORTS_MAX, Report, Watch};
+use super::{CHORES_MAX, Chore, Desk, REPORTS_MAX, Report, WAYS_MAX, Watch};
+use crate::kernel::paths::Path;
+use crate::link::socket::monotonic;
 use crate::mailbox::Bell;
 
 const WAKE: Token = Token(0);
@@ -19,7 +22,8 @@ const NEWS: [Token; 2] = [Token(1), Token(2)];
 
 /// The control thread's end. Dropping it ends the watch, and waits for that.
 pub(crate) struct Line {
-    questions: Producer<Question>,
+    ways: Producer<Path>,
+    chores: Producer<Chore>,
     reports: Consumer<Report>,
     /// Wakes the watch.
     watch: Arc<Bell>,
@@ -49,17 +53,20 @@ struct Here {
 
 /// The rings, with nobody at the far end yet.
 fn rings(watch: Arc<Bell>, control: Arc<Bell>) -> (Line, Desk) {
-    let (questions, questions_out) = RingBuffer::new(QUESTIONS_MAX);
+    let (ways, ways_out) = RingBuffer::new(WAYS_MAX);
+    let (chores, chores_out) = RingBuffer::new(CHORES_MAX);
     let (reports_in, reports) = RingBuffer::new(REPORTS_MAX);
     let desk = Desk {
-        questions: questions_out,
+        ways: ways_out,
+        chores: chores_out,
         reports: reports_in,
         waiting: Default::default(),
         control: Arc::clone(&control),
         pending: false,
     };
     let line = Line {
-        questions,
+        ways,
+        chores,
         reports,
         watch,
         control,
@@ -119,15 +126,27 @@ impl Line {
         here.is_some_and(|Here { watch, desk, .. }| watch.round(desk))
     }
 
-    /// Questions that there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.questions.slots()
+    /// True when there is room for asking another way.
+    pub(crate) fn has_room(&self) -> bool {
+        self.ways.slots() > 0
     }
 
-    /// Asks. False when there was no room: it was not asked.
-    pub(crate) fn ask(&mut self, question: Question) -> bool {
+    /// Asks which way a path leads: answered by [`Report::Way`]. False when there was no room: it was
+    /// not asked.
+    pub(crate) fn ask(&mut self, path: Path) -> bool {
         self.pending = true;
-        self.questions.push(question).is_ok()
+        self.ways.push(path).is_ok()
+    }
+
+    /// Chores that there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.chores.slots()
+    }
+
+    /// Has something done. False when there was no room: it is not.
+    pub(crate) fn have(&mut self, chore: Chore) -> bool {
+        self.pending = true;
+        self.chores.push(chore).is_ok()
     }
 
     /// About to look at the reports.
@@ -154,7 +173,7 @@ impl Line {
         }
     }
 
-    /// False once the watch's thread has ended, which it does not by itself.
+    /// False once the watch's thread has ended, which it does not by itself. The program is detached then.
     pub(crate) fn is_alive(&self) -> bool {
         self.thread.as_ref().is_none_or(|thread| !thread.thread.is_finished())
     }
@@ -171,18 +190,36 @@ impl Drop for Line {
     }
 }
 
+/// A watch that fails again so soon after it failed is beyond help.
+const FAILURES_APART: Duration = Duration::from_secs(60);
+
 /// Works until it is told to stop. A poller that fails is one that the system has broken: it is tried
 /// again, at the pace of somebody who looks once a second.
+///
+/// A round that panics (on words of the kernel that nobody thought of, say) is not the end of the fast
+/// path: everything is asked for anew. If it panics again so do we, and the program is detached.
 fn run(mut watch: Watch, mut desk: Desk, mut poll: Poll, bell: &Bell, stop: &AtomicBool) {
     const PACE: Duration = Duration::from_secs(1);
     let mut events = Events::with_capacity(4);
+    let mut failed: Option<Duration> = None;
     loop {
         bell.hear();
         if stop.load(Acquire) {
             return;
         }
-        if watch.round(&mut desk) {
-            continue;
+        // what a round leaves behind half done is asked for anew
+        match catch_unwind(AssertUnwindSafe(|| watch.round(&mut desk))) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(panic) => {
+                let now = monotonic();
+                if failed.is_some_and(|then| now.saturating_sub(then) < FAILURES_APART) {
+                    resume_unwind(panic);
+                }
+                failed = Some(now);
+                watch.doubt(&mut desk);
+                continue;
+            }
         }
         match poll.poll(&mut events, None) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => std::thread::sleep(PACE),

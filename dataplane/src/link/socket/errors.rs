@@ -62,6 +62,23 @@ impl Errors {
         }
         ENTRIES_MAX
     }
+
+    /// True when an error of sending was an earlier datagram's ICMP error, which says nothing about this
+    /// one: a path's MTU has the number of a datagram that is too long (EMSGSIZE), and a filter's
+    /// "prohibited" of ICMPv6 that of a forbidden destination (EACCES). The error queue tells them apart.
+    pub(super) fn explain(
+        &mut self,
+        error: &io::Error,
+        (socket, by): (BorrowedFd<'_>, SocketId),
+        oddities: &mut Oddities,
+    ) -> bool {
+        if !matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EACCES)) {
+            return false;
+        }
+        let before = oddities.icmp_errors;
+        self.drain(socket, by, oddities);
+        oddities.icmp_errors > before
+    }
 }
 
 /// True for what a kernel says that cannot cut a message into these datagrams.

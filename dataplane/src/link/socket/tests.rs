@@ -221,3 +221,84 @@ fn a_lent_socket_sends_long_datagrams_after_its_owner_sent_with_df() {
         }
     });
 }
+
+/// Has the host itself say about a datagram from `relay` to `peer` what a router may: RFC 4443 section 3.
+/// The kernel fills the checksum in.
+fn tell_icmpv6(kind: u8, code: u8, word: u32, relay: SocketAddr, peer: SocketAddr) {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(word.to_be_bytes());
+    message.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
+    message.extend([std::net::Ipv6Addr::LOCALHOST.octets(); 2].concat());
+    message.extend(relay.port().to_be_bytes());
+    message.extend(peer.port().to_be_bytes());
+    message.extend([0, 8, 0, 0]);
+    let (domain, protocol) = (socket2::Domain::IPV6, socket2::Protocol::ICMPV6);
+    let raw = socket2::Socket::new(domain, socket2::Type::RAW, Some(protocol)).unwrap();
+    raw.send_to(&message, &address("[::1]:0").into()).unwrap();
+}
+
+/// Waits until a socket has something in its error queue.
+fn wait_for_error(link: &SocketLink) {
+    let socket = &link.ports[0].as_ref().unwrap().bound;
+    for _ in 0..1000 {
+        // SO_ERROR would take it away
+        let mut poll = Poll::new().unwrap();
+        let copy = duplicate(socket.number(), socket.local()).unwrap();
+        register(poll.registry(), &copy, SocketId::port(0)).unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+        deregister(poll.registry(), &copy).unwrap();
+        if events.iter().any(mio::event::Event::is_error) {
+            return;
+        }
+    }
+    panic!("no error came");
+}
+
+#[test]
+fn what_routers_say_of_one_datagram_is_not_held_against_the_next() {
+    crate::kernel::testing::in_namespace(|| {
+        const TOO_BIG: (u8, u8, u32) = (2, 0, 1280);
+        const PROHIBITED: (u8, u8, u32) = (1, 1, 0);
+        // given
+        let bound = bind_relay(address("[::1]:0"), SIZES).unwrap();
+        let relay = bound.local();
+        let offload = Offload { receive: false, send: true };
+        let mut link = SocketLink::with_offload(Poll::new().unwrap(), Vec::new(), offload);
+        assert!(link.open(0, bound).is_none());
+        let receiver = UdpSocket::bind("[::1]:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let (mut sent, mut told) = (0, 0);
+        for (kind, code, word) in [TOO_BIG, PROHIBITED] {
+            for (count, dont_fragment) in [(20, false), (1, false), (20, true), (1, true)] {
+                let case = format!("type {kind}, {count} datagrams, DF {dont_fragment}");
+                // when a router complains before the next datagrams leave
+                tell_icmpv6(kind, code, word, relay, address(&format!("[::1]:{}", to.port())));
+                wait_for_error(&link);
+                let mut batch = Batch::new(64, 1000);
+                for index in 0..count {
+                    let arrival =
+                        Arrival { remote: to, local: to, ttl: 0, tos: 0, truncated: false };
+                    assert!(batch.push(&[index as u8; 900], arrival));
+                    let by = SocketId::port(0);
+                    let departure = Departure { by, to, from: None, marks: None, dont_fragment };
+                    batch.depart(index, departure);
+                }
+                link.send(&mut batch);
+                // then all leave, as one message as before
+                (sent, told) = (sent + 1, told + 1);
+                for index in 0..count {
+                    assert_eq!(batch.outcome(index), Outcome::Sent, "{case}");
+                    let mut bytes = [0; 1000];
+                    let size = receiver.recv(&mut bytes).unwrap();
+                    assert_eq!(bytes[..size], [index as u8; 900], "{case}");
+                }
+                let seen = link.oddities();
+                assert_eq!(seen.segmentation_refused, 0, "{case}");
+                assert_eq!((seen.messages_sent, seen.icmp_errors), (sent, told), "{case}");
+                assert!(link.unreachable().is_some(), "{case}: and it is told of");
+            }
+        }
+    });
+}

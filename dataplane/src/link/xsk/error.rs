@@ -78,6 +78,9 @@ pub enum Error {
         /// The queue.
         queue: u32,
     },
+    /// What was to be done failed on the way, by a mistake in this program: standard error has more.
+    #[error("opening queues has failed by a mistake in this program")]
+    Failed,
     /// Anything else.
     #[error("{doing}, queue {queue} of interface {interface}: {error}")]
     Os {
