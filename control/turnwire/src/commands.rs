@@ -88,6 +88,7 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
     for problem in &absent {
         line("not on this host", problem);
     }
+    let tuning = tuning(&config);
     match Plan::new(config, host) {
         Ok(plan) => {
             line("listening", &join(&plan.listen));
@@ -96,6 +97,9 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
             line("by DTLS", &join_or(&plan.dtls_listen, "off"));
             line("relay-ip", &join(&plan.relay_ips));
             line("cores", &if plan.cores.is_empty() { "any".into() } else { ranges(&plan.cores) });
+            if !tuning.is_empty() {
+                line("workers", &tuning);
+            }
             for note in &plan.notes {
                 line("note", note);
             }
@@ -107,6 +111,18 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
         }
     }
     Ok(text)
+}
+
+/// What is asked of the workers that is not usual.
+fn tuning(config: &Config) -> String {
+    let delay = config.queue_delay.filter(|delay| !delay.is_zero());
+    let all = [
+        config.lanes.map(|lanes| format!("{lanes} lanes")),
+        delay.map(|delay| format!("a queue delay of {} ms", delay.as_millis())),
+        (!config.busy_poll.is_zero())
+            .then(|| format!("busy polling for {} us", config.busy_poll.as_micros())),
+    ];
+    join(&all.into_iter().flatten().collect::<Vec<String>>())
 }
 
 fn join_or<T: ToString>(values: &[T], none: &str) -> String {

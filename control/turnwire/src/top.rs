@@ -20,7 +20,7 @@ use crate::sys::{self, monotonic};
 use frame::{Frame, SCHEMA};
 use rates::Interval;
 use scrape::Scrape;
-use text::{COLUMNS_MIN, Room};
+use text::{COLUMNS_MIN, Part, Room};
 use wait::{Wait, Woken};
 
 pub mod fetch;
@@ -45,6 +45,18 @@ pub struct TopArgs {
     /// Print one frame after one interval
     #[arg(long)]
     pub once: bool,
+    /// Show these parts alone, which a small window holds
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PART[,PART...]",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        conflicts_with = "json",
+        help = "Show these parts alone, which a small window holds: holds, tiers, control, \
+                  workers, batches, af-xdp, cores"
+    )]
+    pub only: Vec<Part>,
     /// Print each frame as one line of JSON: see below
     #[arg(long)]
     pub json: bool,
@@ -94,9 +106,9 @@ JSON, one object a line:
   threads [{thread, cpu, waiting}]
   where to_peer and to_client are {packets_per_sec, bytes_per_sec}, ring_* are {waiting_bytes,
   peak_bytes, size_bytes}, frames (null without AF_XDP) is {queues, zero_copy, free,
-  held, receiving, sending, set_aside, batches_per_sec, batch_mean, batches, forwarded_per_sec, datagrams_per_sec, refused_per_sec,
-  tx_full_per_sec, rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec,
-  wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
+  held, receiving, sending, set_aside, batches_per_sec, batch_mean, batches [{size, share}],
+  forwarded_per_sec, datagrams_per_sec, refused_per_sec, tx_full_per_sec,
+  rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec, wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
   is {schema, unix, error}.
 
 A relay that is gone may come back: only after ten readings in a row that failed does this end, with
@@ -182,6 +194,7 @@ enum Shot {
 /// lines one after the other.
 struct Screen {
     json: bool,
+    only: Vec<Part>,
     /// Frames replace each other.
     redraw: bool,
 }
@@ -198,7 +211,7 @@ impl Screen {
             let _ = write!(io::stdout(), "{ENTER}\x1b[Hthe first frame comes after an interval");
             let _ = io::stdout().flush();
         }
-        Screen { json: args.json, redraw }
+        Screen { json: args.json, only: args.only.clone(), redraw }
     }
 
     fn show(&self, shot: &Shot) -> anyhow::Result<()> {
@@ -209,7 +222,7 @@ impl Screen {
                 let error = serde_json::json!({ "schema": SCHEMA, "unix": unix, "error": error });
                 format!("{error}\n")
             }
-            Shot::Frame(frame) => self.text(&text::lines(frame, self.room())),
+            Shot::Frame(frame) => self.text(&text::lines(frame, self.room(), &self.only)),
             Shot::Failed(error) => self.text(&[format!("no frame: {error}")]),
         };
         let mut out = io::stdout().lock();

@@ -2,6 +2,7 @@
 
 use super::frame::{Batches, Core, Flow, Frame, Ring, Worker};
 use crate::admin::metrics::BATCH_SIZES;
+use clap::ValueEnum;
 use number::{Maybe, Percent, Short, Span};
 
 mod number;
@@ -20,23 +21,53 @@ pub struct Room {
     pub lines: Option<usize>,
 }
 
-/// The lines of a frame, none longer than `room` is wide, and no more than it holds.
-pub fn lines(frame: &Frame, room: Room) -> Vec<String> {
+/// A part of a frame, in the order in which they are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// What it holds and uses.
+    Holds,
+    /// Tiers, and reasons of refusals.
+    Tiers,
+    /// The control thread and clients that are not UDP.
+    Control,
+    /// Workers and session threads.
+    Workers,
+    /// Their batches and rings.
+    Batches,
+    /// AF_XDP by worker.
+    AfXdp,
+    /// The kernel program by core.
+    Cores,
+}
+
+/// The lines of these parts of a frame, of all where none is named: none longer than `room` is wide, and
+/// no more than it holds.
+pub fn lines(frame: &Frame, room: Room, only: &[Part]) -> Vec<String> {
+    let parts = if only.is_empty() { Part::value_variants() } else { only };
     let mut lines = Vec::new();
-    head(frame, room.columns, &mut lines);
-    tiers(frame, &mut lines);
-    refused(frame, room.columns, &mut lines);
-    control(frame, &mut lines);
-    sessions(frame, &mut lines);
-    workers(&frame.workers, &mut lines);
-    rounds(&frame.workers, &mut lines);
-    frames(&frame.workers, &mut lines);
-    cores(frame, &mut lines);
+    title(frame, &mut lines);
+    for part in Part::value_variants().iter().filter(|part| parts.contains(part)) {
+        match part {
+            Part::Holds => holds(frame, room.columns, &mut lines),
+            Part::Tiers => {
+                tiers(frame, &mut lines);
+                refused(frame, room.columns, &mut lines);
+            }
+            Part::Control => {
+                control(frame, &mut lines);
+                sessions(frame, &mut lines);
+            }
+            Part::Workers => workers(&frame.workers, &mut lines),
+            Part::Batches => rounds(&frame.workers, &mut lines),
+            Part::AfXdp => frames(&frame.workers, &mut lines),
+            Part::Cores => cores(frame, &mut lines),
+        }
+    }
     let all = lines.len();
     if let Some(most) = room.lines.filter(|&most| most < all) {
         let most = most.max(1);
         lines.truncate(most - 1);
-        lines.push(format!("... {} lines more: --once shows them", all + 1 - most));
+        lines.push(format!("... {} lines more: --only or --once shows them", all + 1 - most));
     }
     for line in &mut lines {
         fit(line, room.columns);
@@ -52,8 +83,7 @@ fn fit(line: &mut String, columns: usize) {
     line.truncate(line.trim_end().len());
 }
 
-fn head(frame: &Frame, columns: usize, lines: &mut Vec<String>) {
-    let (held, process) = (&frame.holdings, &frame.process);
+fn title(frame: &Frame, lines: &mut Vec<String>) {
     let draining = if frame.draining { "  DRAINING" } else { "" };
     lines.push(format!(
         "turnwire {}  tier {}  up {}  over {:.1} s{draining}",
@@ -65,6 +95,10 @@ fn head(frame: &Frame, columns: usize, lines: &mut Vec<String>) {
     if frame.restarted {
         lines.push("started anew since the last frame: the rates are since then".to_owned());
     }
+}
+
+fn holds(frame: &Frame, columns: usize, lines: &mut Vec<String>) {
+    let (held, process) = (&frame.holdings, &frame.process);
     let holds = [
         format!("allocations {}/{}", held.allocations, held.allocations_max),
         format!("channels {}/{}", held.channels, held.channels_max),

@@ -219,7 +219,10 @@ fn on_a_terminal_frames_are_redrawn_and_the_terminal_is_given_back() {
     let (before, after) = text.split_once("\x1b[?25h\x1b[?1049l").expect("given back");
     assert!(before.contains("\x1b[?1049h\x1b[?25l"), "{text:?}");
     assert!(after.contains("ended 0"), "{text:?}");
-    assert!(before.contains("lines more: --once shows them"), "12 lines are too few: {text:?}");
+    assert!(
+        before.contains("lines more: --only or --once shows them"),
+        "12 lines are too few: {text:?}"
+    );
 }
 
 #[test]

@@ -115,7 +115,7 @@ const WIDE: Room = Room { columns: COLUMNS_MIN, lines: None };
 
 #[test]
 fn a_frame_says_what_the_relay_did() {
-    let text = lines(&frame(100.0, 102.0, 64_000.0), WIDE).join("\n");
+    let text = lines(&frame(100.0, 102.0, 64_000.0), WIDE, &[]).join("\n");
     assert_eq!(
         text,
         "\
@@ -165,12 +165,12 @@ fn no_line_is_longer_than_the_terminal_however_much_is_relayed() {
     for scale in [0.0, 1.0, 999.7, 123_456.0, 98_765_432.0, 1e12] {
         let frame = frame(100.0, 102.0, scale);
         for columns in [80, 100, 200, 40, 1] {
-            for line in lines(&frame, Room { columns, lines: None }) {
+            for line in lines(&frame, Room { columns, lines: None }, &[]) {
                 assert!(line.chars().count() <= columns, "{columns}: {line}");
             }
         }
         // and the tables need no cutting at 80
-        let uncut = lines(&frame, Room { columns: 1000, lines: None });
+        let uncut = lines(&frame, Room { columns: 1000, lines: None }, &[]);
         let table = uncut.iter().skip_while(|line| !line.starts_with("WORKER"));
         assert!(table.clone().count() > 8);
         for line in table {
@@ -183,7 +183,7 @@ fn no_line_is_longer_than_the_terminal_however_much_is_relayed() {
 fn a_narrow_window_loses_none_of_what_can_be_wrapped() {
     let frame = frame(100.0, 102.0, 64_000.0);
     let words = |columns| -> String {
-        let all = lines(&frame, Room { columns, lines: None });
+        let all = lines(&frame, Room { columns, lines: None }, &[]);
         let table = all.iter().position(|line| line.starts_with("TIER")).expect("a table");
         all[1..table].join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
     };
@@ -193,23 +193,35 @@ fn a_narrow_window_loses_none_of_what_can_be_wrapped() {
 #[test]
 fn a_low_window_says_how_much_is_below_it() {
     let frame = frame(100.0, 102.0, 64_000.0);
-    let all = lines(&frame, WIDE);
+    let all = lines(&frame, WIDE, &[]);
     for most in [2, 5, all.len() - 1] {
-        let some = lines(&frame, Room { lines: Some(most), ..WIDE });
+        let some = lines(&frame, Room { lines: Some(most), ..WIDE }, &[]);
         assert_eq!(some.len(), most);
         assert_eq!(some[..most - 1], all[..most - 1]);
         let more = all.len() + 1 - most;
         assert!(some[most - 1].starts_with(&format!("... {more} lines more")), "{some:?}");
     }
-    assert_eq!(lines(&frame, Room { lines: Some(all.len()), ..WIDE }), all);
+    assert_eq!(lines(&frame, Room { lines: Some(all.len()), ..WIDE }, &[]), all);
+}
+
+#[test]
+fn parts_alone_are_the_title_and_these_in_their_order() {
+    let frame = frame(100.0, 102.0, 64_000.0);
+    let all = lines(&frame, WIDE, &[]);
+    let some = lines(&frame, WIDE, &[Part::Cores, Part::Batches]);
+    assert_eq!(some[0], all[0]);
+    assert!(some[2].starts_with("BATCH% mean") && some[6].starts_with("XDP CORE"), "{some:?}");
+    assert_eq!(some.len(), 10, "{some:?}");
+    assert!(some.iter().all(|line| all.contains(line)));
+    assert_eq!(lines(&frame, WIDE, Part::value_variants()), all);
 }
 
 #[test]
 fn a_restart_is_told_and_an_idle_relay_is_all_zero() {
-    let text = lines(&frame(100.0, 4.0, 10.0), WIDE).join("\n");
+    let text = lines(&frame(100.0, 4.0, 10.0), WIDE, &[]).join("\n");
     assert!(text.contains("up 4 s  over 4.0 s\nstarted anew"), "{text}");
     assert!(text.contains("\nxdp                10"), "{text}");
-    let text = lines(&frame(100.0, 102.0, 0.0), WIDE).join("\n");
+    let text = lines(&frame(100.0, 102.0, 0.0), WIDE, &[]).join("\n");
     assert!(text.contains("\nrefused  nothing\n"), "{text}");
     assert!(text.contains("\nw0     127!  100   0.1         0"), "{text}");
 }
