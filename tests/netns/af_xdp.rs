@@ -76,7 +76,16 @@ fn indications_come_as_frames(
         ensure!(all <= datagrams, "{all} datagrams received, {datagrams} of them by AF_XDP");
         Ok((datagrams >= 2 && datagrams + forwarded >= 42).then_some(()))
     })?;
-    Ok(())
+    wait::until("batches and cores are counted with them", SOON, || {
+        let metrics = relay.metrics()?;
+        let sum = |name| metrics.sum(name, &[]);
+        let (frames, batches) =
+            (sum("turnwire_af_xdp_frames_total"), sum("turnwire_af_xdp_batches_total"));
+        let punted = sum("turnwire_xdp_punted_packets_total");
+        let by_core = sum("turnwire_core_punted_packets_total");
+        Ok((0 < batches && batches <= frames && frames <= punted && punted == by_core)
+            .then_some(()))
+    })
 }
 
 /// Off is off: the program is without that part.

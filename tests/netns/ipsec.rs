@@ -7,7 +7,7 @@ use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::wait::{self, SOON};
 
-use crate::af_xdp::{PUNTING, has_queues, queues_are_open};
+use crate::af_xdp::{PUNTING, queues_are_open};
 
 /// Datagrams that must not come in the clear.
 const TRIES: usize = 2;
@@ -55,6 +55,9 @@ impl Demand {
 #[test]
 fn what_a_policy_demands_to_be_encrypted_does_not_pass_the_program_in_the_clear() {
     in_lab(Topology::TwoArmed, |lab| {
+        if !has_policies(lab) {
+            return Ok(());
+        }
         let relay = RelayUnderTest::start(lab, Tier::Native)?;
         let [mut v4, mut v6] = [
             Call::set_up(lab, Family::V4, Family::V4)?,
@@ -85,12 +88,13 @@ fn nor_does_it_pass_by_af_xdp() {
         (&Launch::of(Tier::AfXdp), Demand::Out(Direction::ToClient)),
     ] {
         in_lab(Topology::TwoArmed, |lab| {
+            if !has_policies(lab) {
+                return Ok(());
+            }
             let relay = RelayUnderTest::launch(lab, launch)?;
             queues_are_open(lab, &relay)?;
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
             closes(lab, &relay, &mut call, demand, Family::V4)?;
-            has_queues(&relay, 0)?;
-            ensure!(!call.gets_through(demand.closes())?, "{demand:?}: not without queues either");
             // what no policy is about goes by the other tiers
             let mut other = Call::set_up(lab, Family::V6, Family::V6)?;
             other.exchanges_indications(lab, 3)?;
@@ -101,6 +105,14 @@ fn nor_does_it_pass_by_af_xdp() {
     }
 }
 
+fn has_policies(lab: &Lab) -> bool {
+    let asked = lab.run(Host::Relay, &["ip", "xfrm", "policy", "list"]);
+    if asked.is_err() {
+        eprintln!("skipped: this kernel has no IPsec policies (XFRM_USER)");
+    }
+    asked.is_ok()
+}
+
 /// With the policy, what went that way before does not any more.
 fn closes(
     lab: &Lab,
@@ -109,15 +121,17 @@ fn closes(
     demand: Demand,
     family: Family,
 ) -> Result<()> {
-    let way = demand.closes();
     call.warm_up(relay)?;
     call.loses_nothing(relay, 32)?;
     demand.set(lab, family, "add")?;
     wait::until(&format!("{demand:?} is heeded"), SOON, || {
-        Ok((!call.gets_through(way)?).then_some(()))
+        let metrics = relay.metrics()?;
+        let heeded = metrics.sum("turnwire_xdp_ipsec_policies", &[]) == 1;
+        Ok((heeded && metrics.sum("turnwire_af_xdp_queues", &[]) == 0).then_some(()))
     })?;
     for number in 0..TRIES {
-        ensure!(!call.gets_through(way)?, "{demand:?}: try {number} went in the clear");
+        let through = call.gets_through(demand.closes())?;
+        ensure!(!through, "{demand:?}: try {number} went in the clear");
     }
     Ok(())
 }

@@ -223,6 +223,14 @@ mod tests {
     use crate::kernel::paths::Path;
     use crate::kernel::testing::{in_namespace, ip};
 
+    fn open() -> Option<Policies> {
+        let policies = Policies::open().unwrap();
+        if policies.is_none() {
+            eprintln!("skipped: this kernel has no IPsec policies (XFRM_USER)");
+        }
+        policies
+    }
+
     fn concerns(secured: &Secured, from: &str, to: &str) -> bool {
         secured.concern(Path::between(from.parse().unwrap(), to.parse().unwrap()))
     }
@@ -230,7 +238,7 @@ mod tests {
     #[test]
     fn policies_are_read_as_the_kernel_tells_them() {
         in_namespace(|| {
-            let mut policies = Policies::open().unwrap().expect("this kernel has policies");
+            let Some(mut policies) = open() else { return };
             assert_eq!(policies.read().unwrap(), Secured::default());
             assert!(!policies.read_news());
             for (selector, demand) in [
@@ -280,7 +288,7 @@ mod tests {
     #[test]
     fn a_kernel_that_blocks_what_no_policy_allows_has_everything_go_by_the_stack() {
         in_namespace(|| {
-            let mut policies = Policies::open().unwrap().expect("this kernel has policies");
+            let Some(mut policies) = open() else { return };
             ip("xfrm policy setdefault out block");
             assert!(policies.read_news());
             assert!(concerns(&policies.read().unwrap(), "192.0.2.1", "198.51.100.9"));
@@ -293,7 +301,7 @@ mod tests {
     #[test]
     fn more_policies_than_fit_one_answer_are_all_read() {
         in_namespace(|| {
-            let mut policies = Policies::open().unwrap().expect("this kernel has policies");
+            let Some(mut policies) = open() else { return };
             let template = "tmpl proto esp mode transport";
             let line = |n: u32| format!("xfrm policy add dst 10.0.{n}.0/24 dir out {template}\n");
             let batch: String = (0..250).map(line).collect();
