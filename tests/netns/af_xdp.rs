@@ -23,6 +23,21 @@ pub(crate) const PUNTING: Launch<'static> = Launch {
     identity: None,
 };
 
+/// One of each: sockets alone; the program, with AF_XDP for what it does not forward; workers by AF_XDP
+/// for all.
+pub(crate) fn every_tier() -> [Launch<'static>; 3] {
+    [Launch::of(Tier::Sockets), PUNTING, Launch::of(Tier::AfXdp)]
+}
+
+/// A relay with all the queues that it wants.
+pub(crate) fn started<'a>(lab: &'a Lab, launch: &Launch<'_>) -> Result<RelayUnderTest<'a>> {
+    let relay = RelayUnderTest::launch(lab, launch)?;
+    if launch.options.contains(&"--af-xdp") {
+        queues_are_open(lab, &relay)?;
+    }
+    Ok(relay)
+}
+
 #[test]
 fn nothing_is_lost_by_af_xdp_between_two_interfaces() {
     in_lab(Topology::TwoArmed, |lab| every_mix_by(lab, &Launch::of(Tier::AfXdp)));

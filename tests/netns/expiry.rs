@@ -4,11 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use turnwire_tests::call::Call;
+use turnwire_tests::call::{Call, Wires};
+use turnwire_tests::client::Client;
+use turnwire_tests::frame::Packet;
 use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::traffic::Outcome;
-use turnwire_tests::wait::Stopwatch;
+use turnwire_tests::wait::{SOON, Stopwatch};
+
+use crate::af_xdp::{PUNTING, started};
+use crate::indications::Talk;
 
 /// Of the allocation, and so of its channels: with the 600 s of RFC 8656 this test would take ten
 /// minutes.
@@ -17,10 +22,20 @@ const SHORT_LIVED: [&str; 2] = ["--allocation-lifetime", "45"];
 /// Around the expiry, nothing is asserted: the answer's way, and the coarseness of both clocks.
 const SLACK: Duration = Duration::from_secs(3);
 const COUNT: u32 = 64;
+const LATE: &[u8] = b"too late";
+const QUIET: Duration = Duration::from_millis(500);
 
+/// At the same time, as each waits for most of a minute.
 #[test]
-fn channel_data_goes_on_by_xdp_until_its_expiry_and_not_after_it() {
-    in_lab(Topology::TwoArmed, |lab| goes_on_until_expiry(lab, Tier::Native));
+fn channel_data_goes_on_by_xdp_until_its_expiry_and_by_nothing_after_it() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| in_lab(Topology::TwoArmed, |lab| goes_on_until_expiry(lab, Tier::Native)));
+        for launch in [PUNTING, Launch::of(Tier::AfXdp)] {
+            scope.spawn(move || {
+                in_lab(Topology::TwoArmed, |lab| is_not_relayed_late(lab, &launch));
+            });
+        }
+    });
 }
 
 #[test]
@@ -37,6 +52,39 @@ fn sockets_stop_with_the_process_and_go_on_with_it() {
         call.warm_up(&relay)?;
         call.loses_nothing(&relay, COUNT)
     });
+}
+
+/// The worker stands still with the rest: frames wait in its queues, beyond their channel's expiry and
+/// their allocation's.
+fn is_not_relayed_late(lab: &Lab, launch: &Launch) -> Result<()> {
+    let options = [launch.options, &SHORT_LIVED[..]].concat();
+    let mut relay = started(lab, &Launch { options: &options, ..*launch })?;
+    let mut talk = Talk::set_up(lab, Family::V4, Family::V6)?;
+    let bound = Stopwatch::start();
+    talk.call.warm_up(&relay)?;
+    talk.warm_up(&relay)?;
+    relay.pause()?;
+    let peer = talk.other.local_addr()?;
+    while bound.elapsed() < LIFETIME + SLACK {
+        if launch.tier == Tier::AfXdp {
+            // the program would carry them for as long as they live
+            Direction::ALL.into_iter().try_for_each(|way| talk.call.send(way, LATE))?;
+        }
+        talk.call.client.send_indication(peer, LATE)?;
+        talk.other.send(LATE)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let wires = Wires::open(lab)?;
+    relay.resume()?;
+    // by the same queue: this one waits behind all of them
+    Client::new(lab, Family::V4)?.binding(SOON)?;
+    for direction in Direction::ALL {
+        let late = |packet: &Packet| packet.payload.windows(LATE.len()).any(|bytes| bytes == LATE);
+        let late = wires.far(direction).collect(QUIET, late)?;
+        ensure!(late.is_empty(), "{direction:?}: {late:?}");
+        ensure!(!talk.call.gets_through(direction)?, "{direction:?}: relayed after all");
+    }
+    relay.must_be_running()
 }
 
 fn goes_on_until_expiry(lab: &Lab, tier: Tier) -> Result<()> {

@@ -7,17 +7,19 @@ use turnwire_tests::call::{Call, Wires};
 use turnwire_tests::client::receive;
 use turnwire_tests::frame::Packet;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
-use turnwire_tests::relay::{Direction, RELAY_PORTS, RelayUnderTest, Tier};
+use turnwire_tests::relay::{Direction, Launch, RELAY_PORTS, Tier};
 use turnwire_tests::wait::{Deadline, SOON};
+
+use crate::af_xdp::{PUNTING, started};
 
 const QUIET: Duration = Duration::from_millis(300);
 
 /// As a resolver's or a clock's answer comes to a port that the kernel picked from the same range.
 #[test]
 fn answers_to_the_hosts_own_sockets_in_the_relay_range_arrive() {
-    for tier in [Tier::Native, Tier::Generic] {
+    for tier in [Tier::Native, Tier::Generic, Tier::AfXdp] {
         in_lab(Topology::TwoArmed, |lab| {
-            let relay = RelayUnderTest::start(lab, tier)?;
+            let relay = started(lab, &Launch::of(tier))?;
             for family in Family::ALL {
                 let mut call = Call::set_up(lab, family, family)?;
                 call.warm_up(&relay)?;
@@ -45,9 +47,15 @@ fn own_socket_beside(lab: &Lab, call: &Call) -> Result<std::net::UdpSocket> {
 
 #[test]
 fn frames_of_unknown_vlans_and_for_other_hosts_are_passed_on_untouched() {
-    for topology in Topology::ALL {
+    let two_armed = Topology::TwoArmed;
+    for (topology, launch) in [
+        (two_armed, Launch::of(Tier::Native)),
+        (Topology::OneArmed, Launch::of(Tier::Native)),
+        (two_armed, PUNTING),
+        (two_armed, Launch::of(Tier::AfXdp)),
+    ] {
         in_lab(topology, |lab| {
-            let relay = RelayUnderTest::start(lab, Tier::Native)?;
+            let relay = started(lab, &launch)?;
             let wires = Wires::open(lab)?;
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
             call.warm_up(&relay)?;

@@ -82,9 +82,9 @@ fn what_does_not_fit_once_wrapped_is_a_sockets() {
 }
 
 /// A client and a peer of its with a permission, and no channel.
-struct Talk {
-    call: Call,
-    other: std::net::UdpSocket,
+pub(crate) struct Talk {
+    pub(crate) call: Call,
+    pub(crate) other: std::net::UdpSocket,
 }
 
 /// Something about a datagram that is easy to get wrong.
@@ -121,7 +121,7 @@ const SHAPES: [Shape; 12] = [
 
 impl Talk {
     /// A channel's peer has a permission for all of its ports.
-    fn set_up(lab: &Lab, outer: Family, inner: Family) -> Result<Talk> {
+    pub(crate) fn set_up(lab: &Lab, outer: Family, inner: Family) -> Result<Talk> {
         let call = Call::set_up(lab, outer, inner)?;
         let other = lab.udp(Host::Peer, (inner.peer(), 0).into())?;
         other.connect(call.relayed)?;
@@ -129,7 +129,7 @@ impl Talk {
     }
 
     /// Both ways go by the tier that is tested: its next hops are known.
-    fn warm_up(&mut self, relay: &RelayUnderTest) -> Result<()> {
+    pub(crate) fn warm_up(&mut self, relay: &RelayUnderTest) -> Result<()> {
         let peer = self.other.local_addr()?;
         for direction in Direction::ALL {
             wait::until("indications go their way", SOON, || {

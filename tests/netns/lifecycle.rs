@@ -3,13 +3,15 @@
 use anyhow::{Result, ensure};
 use turnwire_tests::call::Call;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
-use turnwire_tests::relay::{RelayUnderTest, Tier};
+use turnwire_tests::relay::{Direction, Launch, RelayUnderTest, Tier};
 use turnwire_tests::wait::{self, SOON};
+
+use crate::af_xdp::{PUNTING, started};
 
 #[test]
 fn sigterm_ends_the_relay_cleanly() {
     for topology in Topology::ALL {
-        for tier in [Tier::Native, Tier::Generic, Tier::Sockets] {
+        for tier in [Tier::Native, Tier::Generic, Tier::AfXdp, Tier::Sockets] {
             in_lab(topology, |lab| {
                 let mut relay = RelayUnderTest::start(lab, tier)?;
                 let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
@@ -27,10 +29,15 @@ fn sigterm_ends_the_relay_cleanly() {
 #[test]
 fn a_killed_relay_is_detached_by_the_kernel_and_the_next_one_serves() {
     in_lab(Topology::TwoArmed, |lab| {
-        for _ in 0..2 {
-            let mut relay = RelayUnderTest::start(lab, Tier::Native)?;
+        // by the program, and with queues that the next one has to be given
+        for launch in [Launch::of(Tier::Native), PUNTING, Launch::of(Tier::AfXdp)] {
+            let mut relay = started(lab, &launch)?;
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
             call.warm_up(&relay)?;
+            // in the middle of it
+            for _ in 0..64 {
+                call.send(Direction::ToPeer, b"on its way")?;
+            }
             relay.kill();
             wait::until("the kernel detaches the program", SOON, || {
                 Ok((programs(lab)? == 0).then_some(()))

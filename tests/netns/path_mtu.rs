@@ -8,8 +8,11 @@ use turnwire_tests::call::{Call, Wires};
 use turnwire_tests::client::receive;
 use turnwire_tests::frame::Datagram;
 use turnwire_tests::lab::{Family, Lab, Topology, in_lab};
-use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
+use turnwire_tests::relay::{Direction, Launch, Tier};
 use turnwire_tests::wait::{self, Deadline, SOON};
+
+use crate::af_xdp::{PUNTING, started};
+use crate::indications::Talk;
 
 const PATH_MTU: u16 = 1300;
 const DATA_LEN: usize = 1350;
@@ -18,46 +21,74 @@ const HEEDED: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_router_with_a_smaller_mtu_is_heeded_by_sockets() {
-    in_lab(Topology::TwoArmed, |lab| a_smaller_mtu_on_the_way_is_heeded(lab, Tier::Sockets));
+    let launch = Launch::of(Tier::Sockets);
+    in_lab(Topology::TwoArmed, |lab| a_smaller_mtu_on_the_way_is_heeded(lab, &launch));
 }
 
 #[test]
 fn a_router_with_a_smaller_mtu_is_heeded_with_xdp() {
-    in_lab(Topology::TwoArmed, |lab| a_smaller_mtu_on_the_way_is_heeded(lab, Tier::Native));
+    in_lab(Topology::TwoArmed, |lab| a_smaller_mtu_on_the_way_is_heeded(lab, &PUNTING));
 }
 
-fn a_smaller_mtu_on_the_way_is_heeded(lab: &Lab, tier: Tier) -> Result<()> {
-    let relay = RelayUnderTest::start(lab, tier)?;
+#[test]
+fn a_router_with_a_smaller_mtu_is_heeded_with_af_xdp() {
+    let launch = Launch::of(Tier::AfXdp);
+    in_lab(Topology::TwoArmed, |lab| a_smaller_mtu_on_the_way_is_heeded(lab, &launch));
+}
+
+fn a_smaller_mtu_on_the_way_is_heeded(lab: &Lab, launch: &Launch) -> Result<()> {
+    let relay = started(lab, launch)?;
     let wires = Wires::open(lab)?;
-    let mut call = Call::set_up(lab, Family::V6, Family::V6)?;
-    call.warm_up(&relay)?;
-    for direction in Direction::ALL {
-        ensure!(!fragmented(&call, &wires, direction)?, "{direction:?}: but it fits");
+    let mut talk = Talk::set_up(lab, Family::V6, Family::V6)?;
+    talk.call.warm_up(&relay)?;
+    talk.warm_up(&relay)?;
+    let ways = [By::Channel, By::Indication];
+    let ways = || Direction::ALL.into_iter().flat_map(|way| ways.map(|by| (way, by)));
+    for (direction, by) in ways() {
+        ensure!(!fragmented(&mut talk, &wires, direction, by)?, "{direction:?}, {by:?}: it fits");
     }
     for direction in Direction::ALL {
-        wires.far(direction).send(&too_big(&call, &wires, direction)?)?;
+        wires.far(direction).send(&too_big(&talk.call, &wires, direction)?)?;
     }
-    for direction in Direction::ALL {
-        wait::until(&format!("{direction:?}: what is too big is fragmented"), HEEDED, || {
-            Ok(fragmented(&call, &wires, direction)?.then_some(()))
+    for (direction, by) in ways() {
+        let what = format!("{direction:?}, {by:?}: what is too big is fragmented");
+        wait::until(&what, HEEDED, || {
+            Ok(fragmented(&mut talk, &wires, direction, by)?.then_some(()))
         })?;
     }
     Ok(())
 }
 
+/// How data goes between client and relay.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Channel,
+    Indication,
+}
+
 /// Whether a datagram that fits the interface, and not the path, is sent in pieces. It arrives whole.
-fn fragmented(call: &Call, wires: &Wires, direction: Direction) -> Result<bool> {
+fn fragmented(talk: &mut Talk, wires: &Wires, direction: Direction, by: By) -> Result<bool> {
     let data: Vec<u8> = (0..DATA_LEN).map(|at| at as u8).collect();
-    let (source, destination) = call.leaves_as(direction)?;
+    let (source, destination) = talk.call.leaves_as(direction)?;
     wires.far(direction).forget()?;
-    call.send(direction, &data)?;
-    let (socket, wanted) = match direction {
-        Direction::ToPeer => (&call.peer, data),
-        Direction::ToClient => (call.client.socket(), call.arrives_as(direction, &data)),
+    match (direction, by) {
+        (_, By::Channel) => talk.call.send(direction, &data)?,
+        (Direction::ToPeer, By::Indication) => {
+            talk.call.client.send_indication(talk.other.local_addr()?, &data)?;
+        }
+        (Direction::ToClient, By::Indication) => _ = talk.other.send(&data)?,
+    }
+    let socket = match (direction, by) {
+        (Direction::ToClient, _) => talk.call.client.socket(),
+        (Direction::ToPeer, By::Channel) => &talk.call.peer,
+        (Direction::ToPeer, By::Indication) => &talk.other,
     };
     let deadline = Deadline::after(SOON);
     // the client is told of the router's words in an indication, too
-    while receive(socket, deadline)?.context("it did not arrive whole")? != wanted {}
+    while {
+        let came = receive(socket, deadline)?.context("it did not arrive whole")?;
+        !came.windows(data.len()).any(|bytes| bytes == data)
+    } {}
     let (_, packet) = wires.far(direction).find("it", SOON, |packet| {
         packet.source.ip() == source.ip() && packet.destination.ip() == destination.ip()
     })?;

@@ -8,6 +8,8 @@ use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
 use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
 use turnwire_tests::wait::{self, Deadline, SOON};
 
+use crate::af_xdp::{every_tier, started};
+
 /// Four "no operation" options.
 const IPV4_OPTIONS: [u8; 4] = [1, 1, 1, 1];
 /// A destination options header: UDP follows, 8 bytes, six of padding.
@@ -44,9 +46,9 @@ fn a_peer_with_a_permission_only_is_heard_by_sockets() {
 
 #[test]
 fn an_allocation_that_is_given_back_relays_nothing_more() {
-    for tier in Tier::OURS {
+    for launch in every_tier() {
         in_lab(Topology::TwoArmed, |lab| {
-            let relay = RelayUnderTest::start(lab, tier)?;
+            let relay = started(lab, &launch)?;
             let mut call = Call::set_up(lab, Family::V4, Family::V4)?;
             call.warm_up(&relay)?;
             ensure!(call.client.refresh(0)? == 0, "a lifetime of zero ends the allocation");

@@ -7,21 +7,23 @@ use anyhow::{Result, ensure};
 use turnwire_tests::call::{CHANNEL, Call};
 use turnwire_tests::client::receive;
 use turnwire_tests::lab::{Family, Host, Lab, Topology, in_lab};
-use turnwire_tests::relay::{Direction, RelayUnderTest, Tier};
+use turnwire_tests::relay::{Direction, Launch};
 use turnwire_tests::traffic::{self, Outcome};
+
+use crate::af_xdp::{every_tier, started};
 
 const COUNT: u32 = 64;
 const GONE: u16 = 0x4002;
 
 #[test]
 fn a_peer_that_is_gone_costs_another_peer_of_the_same_allocation_nothing() {
-    for tier in Tier::OURS {
-        in_lab(Topology::TwoArmed, |lab| beside_a_peer_that_is_gone(lab, tier));
+    for launch in every_tier() {
+        in_lab(Topology::TwoArmed, |lab| beside_a_peer_that_is_gone(lab, &launch));
     }
 }
 
-fn beside_a_peer_that_is_gone(lab: &Lab, tier: Tier) -> Result<()> {
-    let relay = RelayUnderTest::start(lab, tier)?;
+fn beside_a_peer_that_is_gone(lab: &Lab, launch: &Launch) -> Result<()> {
+    let (relay, tier) = (started(lab, launch)?, launch.tier);
     for family in Family::ALL {
         let mut call = Call::set_up(lab, Family::V4, family)?;
         let gone = lab.udp(Host::Peer, SocketAddr::new(family.peer(), 0))?.local_addr()?;
@@ -42,13 +44,13 @@ fn beside_a_peer_that_is_gone(lab: &Lab, tier: Tier) -> Result<()> {
 
 #[test]
 fn a_client_that_is_gone_costs_another_client_nothing() {
-    for tier in Tier::OURS {
-        in_lab(Topology::TwoArmed, |lab| beside_a_client_that_is_gone(lab, tier));
+    for launch in every_tier() {
+        in_lab(Topology::TwoArmed, |lab| beside_a_client_that_is_gone(lab, &launch));
     }
 }
 
-fn beside_a_client_that_is_gone(lab: &Lab, tier: Tier) -> Result<()> {
-    let relay = RelayUnderTest::start(lab, tier)?;
+fn beside_a_client_that_is_gone(lab: &Lab, launch: &Launch) -> Result<()> {
+    let (relay, tier) = (started(lab, launch)?, launch.tier);
     for family in Family::ALL {
         let Call { client, peer: still_sending, .. } = Call::set_up(lab, family, Family::V4)?;
         drop(client);

@@ -43,6 +43,8 @@ pub struct Datagram {
     pub checksum: bool,
     /// What the datagram carries.
     pub payload: Vec<u8>,
+    /// Bytes that the IP packet has behind the UDP datagram, which tells a shorter length then.
+    pub behind: Vec<u8>,
 }
 
 impl Datagram {
@@ -60,6 +62,7 @@ impl Datagram {
             dont_fragment: false,
             checksum: true,
             payload: Vec::new(),
+            behind: Vec::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Datagram {
             let checksum = if sum == 0xffff { 0xffff } else { !sum };
             udp[6..8].copy_from_slice(&checksum.to_be_bytes());
         }
+        udp.extend(&self.behind);
         udp
     }
 

@@ -48,9 +48,6 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// The tiers that every test of the relay's behaviour runs with.
-    pub const OURS: [Tier; 2] = [Tier::Native, Tier::Sockets];
-
     /// The tier's label in the metrics; none for a relay that has no such metrics.
     pub fn label(self) -> Option<&'static str> {
         match self {

@@ -71,11 +71,17 @@ impl Builder {
 
     /// Adds an attribute, padded with zeroes.
     #[must_use]
-    pub fn with(mut self, attribute: u16, value: &[u8]) -> Self {
+    pub fn with(self, attribute: u16, value: &[u8]) -> Self {
+        self.with_padding(attribute, value, 0)
+    }
+
+    /// Adds an attribute, padded with any byte: a receiver is not to look at it (RFC 8489 section 14).
+    #[must_use]
+    pub fn with_padding(mut self, attribute: u16, value: &[u8], padding: u8) -> Self {
         self.0.extend(attribute.to_be_bytes());
         self.0.extend((value.len() as u16).to_be_bytes());
         self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self.0.resize(self.0.len().next_multiple_of(4), padding);
         self.set_length(self.0.len());
         self
     }

@@ -45,14 +45,17 @@ pub(crate) fn packet(frame: &[u8]) -> Result<(Arrival, Packet), Reason> {
 }
 
 /// The checksum of the datagram in `frame`, once it was found right; what it would be, where IPv4
-/// has none.
+/// has none. Never zero, which stands for none: a computed zero is 0xffff (RFC 768).
 ///
 /// # Errors
 /// [`Reason::Malformed`]: it is wrong.
 pub(crate) fn checksum(frame: &[u8], packet: &Packet) -> Result<u16, Reason> {
     let sum = sum_of_all(frame, packet).ok_or(Reason::Malformed)?;
     match packet.udp.checksum.get() {
-        0 => Ok(Sum::raw(sum).checksum().get()),
+        0 => Ok(match Sum::raw(sum).checksum().get() {
+            0 => 0xffff,
+            computed => computed,
+        }),
         right if sum == 0xffff => Ok(right),
         _ => Err(Reason::Malformed),
     }
@@ -156,6 +159,26 @@ mod tests {
         assert_eq!(arrival.local, "198.51.100.1:3478".parse().unwrap());
         assert_eq!((arrival.ttl, arrival.tos, arrival.truncated), (64, 0xb8, false));
         assert_eq!(&frame[payload], b"hello");
+    }
+
+    #[test]
+    fn a_checksum_that_is_made_up_for_is_never_none() {
+        // given datagrams without a checksum, whose sums differ by two bytes of payload
+        let mut zeros = 0;
+        for two in 0..=u16::MAX {
+            let mut frame = frame();
+            frame[43..45].copy_from_slice(&two.to_be_bytes());
+            let (_, packet) = packet(&frame).unwrap();
+            // when, then
+            let made = checksum(&frame, &packet).unwrap();
+            assert_ne!(made, 0, "payload {two:#06x}");
+            zeros += u32::from(made == 0xffff);
+            if two % 257 == 0 || made == 0xffff {
+                frame[40..42].copy_from_slice(&made.to_be_bytes());
+                assert_eq!(datagram(&frame).map(|(_, payload)| payload.len()), Ok(5));
+            }
+        }
+        assert!(zeros > 0, "no sum was zero");
     }
 
     #[test]
