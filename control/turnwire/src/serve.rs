@@ -216,7 +216,10 @@ fn tell_workers(plane: &Dataplane) {
         "workers"
     );
     for core in all.iter().filter(|worker| !worker.pinned).filter_map(|worker| worker.core) {
-        tracing::warn!(core, "a worker could not be pinned to its core");
+        tracing::warn!(
+            core,
+            "a worker could not be pinned to its core, and runs where the system lets it"
+        );
     }
 }
 

@@ -15,25 +15,26 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub(super) struct Summary {
     next: Duration,
     unauthenticated: u64,
-    full: u64,
+    full: [u64; FULL.len()],
     ports_refused: u64,
     kernel_refused: u64,
 }
 
-/// Refusals that say that the relay is too small for what is asked of it.
-const FULL: [Reason; 6] = [
-    Reason::AllocationsFull,
-    Reason::PortsExhausted,
-    Reason::PortRefused,
-    Reason::ReservationsFull,
-    Reason::ChannelsFull,
-    Reason::RoutesFull,
+/// Refusals that say that the relay is too small for what is asked of it, and what would help.
+const FULL: [(Reason, &str); 6] = [
+    (Reason::AllocationsFull, "raise max-allocations"),
+    (Reason::PortsExhausted, "widen relay-ports or add a relay-ip"),
+    (Reason::PortRefused, "raise the limit of open files"),
+    (Reason::ReservationsFull, "clients reserve ports and leave them"),
+    (Reason::ChannelsFull, "raise max-channels"),
+    (Reason::RoutesFull, "raise max-channels"),
 ];
 
 impl Summary {
     /// Nothing told yet.
     pub(super) fn new(now: Duration) -> Summary {
-        let [unauthenticated, full, ports_refused, kernel_refused] = [0; 4];
+        let [unauthenticated, ports_refused, kernel_refused] = [0; 3];
+        let full = [0; FULL.len()];
         Summary { next: now + PERIOD, unauthenticated, full, ports_refused, kernel_refused }
     }
 
@@ -47,10 +48,8 @@ impl Summary {
         if let Some(requests) = risen(&mut self.unauthenticated, refused[Reason::Unauthenticated]) {
             tracing::warn!(requests, "wrong users or passwords in the last 10 s");
         }
-        if let Some(requests) = risen(&mut self.full, FULL.iter().map(|&r| refused[r]).sum()) {
-            let reasons: Vec<&str> =
-                FULL.iter().filter(|&&r| refused[r] > 0).map(|r| r.name()).collect();
-            let reasons = reasons.join(",");
+        let (requests, reasons) = no_room(&mut self.full, |reason| refused[reason]);
+        if requests > 0 {
             tracing::warn!(requests, reasons, "no room for requests in the last 10 s");
         }
         if risen(&mut self.ports_refused, outlet.counts.ports_refused).is_some()
@@ -64,6 +63,18 @@ impl Summary {
     }
 }
 
+/// How many requests found no room since they were told, for which reasons, and what would help.
+fn no_room(told: &mut [u64; FULL.len()], now: impl Fn(Reason) -> u64) -> (u64, String) {
+    let (mut requests, mut reasons) = (0, Vec::new());
+    for (told, (reason, help)) in told.iter_mut().zip(FULL) {
+        if let Some(by) = risen(told, now(reason)) {
+            requests += by;
+            reasons.push(format!("{}: {help}", reason.name()));
+        }
+    }
+    (requests, reasons.join("; "))
+}
+
 /// By how much a counter has risen since it was told.
 fn risen(told: &mut u64, now: u64) -> Option<u64> {
     let by = now.saturating_sub(std::mem::replace(told, now));
@@ -73,6 +84,26 @@ fn risen(told: &mut u64, now: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_reasons_of_now_are_told_with_what_would_help() {
+        let mut told = [0; FULL.len()];
+        let count = |ports, channels| {
+            move |reason| match reason {
+                Reason::PortsExhausted => ports,
+                Reason::ChannelsFull => channels,
+                _ => 0,
+            }
+        };
+        let (ports, channels) = (
+            "ports_exhausted: widen relay-ports or add a relay-ip",
+            "channels_full: raise max-channels",
+        );
+        assert_eq!(no_room(&mut told, count(3, 0)), (3, ports.to_owned()));
+        assert_eq!(no_room(&mut told, count(3, 2)), (2, channels.to_owned()));
+        assert_eq!(no_room(&mut told, count(4, 3)), (2, format!("{ports}; {channels}")));
+        assert_eq!(no_room(&mut told, count(4, 3)), (0, String::new()));
+    }
 
     #[test]
     fn only_what_is_new_is_told() {
