@@ -66,11 +66,20 @@ pub(crate) fn call(name: &str) -> Call {
         "inner lone" => {
             Call { inner: true, ..new(client4, 0x4013, "44.1.0.2:50013", "44.1.0.2:50000") }
         }
+        // the other client's channel has run out
+        "inner stale" => {
+            Call { inner: true, ..new(client4, 0x4014, "44.1.0.2:50014", "44.1.0.2:50015") }
+        }
+        "inner ended" => Call {
+            inner: true,
+            expires: 1,
+            ..new(client6, 0x4015, "44.1.0.2:50015", "44.1.0.2:50014")
+        },
         _ => panic!("no call of the name {name}"),
     }
 }
 
-pub(crate) const NAMES: [&str; 15] = [
+pub(crate) const NAMES: [&str; 17] = [
     "44",
     "66",
     "46",
@@ -86,6 +95,8 @@ pub(crate) const NAMES: [&str; 15] = [
     "inner a",
     "inner b",
     "inner lone",
+    "inner stale",
+    "inner ended",
 ];
 
 /// The relay with all these calls, and one allocation without a channel, on port 50020.

@@ -97,12 +97,16 @@ fn data_that_sums_to_zero(call: &Call) -> [u8; 2] {
 }
 
 fn link() -> Vec<Case> {
-    use Reason::{ForeignLink, NotUdp};
+    use Reason::{ForeignLink, NotOurs, NotUdp};
     let other_ethertype = |kind: [u8; 2]| {
         let mut frame = changed(|_| ());
         frame[12..14].copy_from_slice(&kind);
         frame
     };
+    let mut elsewhere = from_client(&call("44"), b"some data");
+    (elsewhere.to, elsewhere.vlans) = ([2, 0, 0, 0, 0, 2], vec![6]);
+    elsewhere.destination.set_port(53);
+    let cut_tag = changed(|sent| sent.vlans = vec![OUR_VLAN])[..16].to_vec();
     let mut priority = changed(|sent| sent.vlans = vec![0x2000]);
     priority[14..16].copy_from_slice(&[0xe0, 0]);
     vec![
@@ -113,6 +117,8 @@ fn link() -> Vec<Case> {
         bad("two tags", NotUdp, changed(|sent| sent.vlans = vec![OUR_VLAN, OUR_VLAN])),
         bad("ARP", NotUdp, other_ethertype([8, 6])),
         bad("IPv6 ethertype over IPv4", NotUdp, other_ethertype([0x86, 0xdd])),
+        bad("a port of nobody's, whosever frame it is", NotOurs, elsewhere.frame()),
+        bad("cut in the tag", NotUdp, cut_tag),
         bad("no more than a header", NotUdp, changed(|_| ())[..14].to_vec()),
         bad("cut in the IP header", NotUdp, changed(|_| ())[..33].to_vec()),
     ]
@@ -131,10 +137,21 @@ fn network() -> Vec<Case> {
         sent.frame()
     };
     let [first, rest] = changed_fragments();
-    let mut tcp = six().frame();
-    tcp[20] = 6;
-    let mut mapped = six();
-    mapped.source = "[::ffff:44.1.0.10]:40000".parse().expect("an address");
+    let six_patched = |at: usize, byte: u8| {
+        let mut frame = six().frame();
+        frame[at] = byte;
+        frame
+    };
+    // a protocol more, and the header's checksum one less by as much
+    let mut tcp4 = changed(|_| ());
+    assert_eq!(tcp4[23], 17, "UDP");
+    tcp4[23] = 6;
+    let checksum = u16::from_be_bytes([tcp4[24], tcp4[25]]);
+    tcp4[24..26].copy_from_slice(&(checksum + 17 - 6).to_be_bytes());
+    let mapped = "[::ffff:44.1.0.10]:40000".parse().expect("an address");
+    let (mut from_mapped, mut to_mapped) = (six(), six());
+    from_mapped.source = mapped;
+    to_mapped.destination = mapped;
     vec![
         bad("TTL 1", LastHop, changed(|sent| sent.ttl = 1)),
         bad("TTL 0", LastHop, changed(|sent| sent.ttl = 0)),
@@ -145,8 +162,12 @@ fn network() -> Vec<Case> {
         bad("IPv4 header checksum", Malformed, patched(24, 0x99)),
         bad("IPv4 identification changed", Malformed, patched(18, 0x99)),
         bad("another IP version", NotUdp, patched(14, 0x55)),
-        bad("TCP over IPv6", NotUdp, tcp),
-        bad("a mapped address in an IPv6 header", Malformed, mapped.frame()),
+        bad("TCP over IPv4", NotUdp, tcp4),
+        bad("TCP over IPv6", NotUdp, six_patched(20, 6)),
+        bad("another IP version than 6", NotUdp, six_patched(14, 0x70)),
+        bad("cut in the IPv6 header", NotUdp, six().frame()[..53].to_vec()),
+        bad("from a mapped address in an IPv6 header", Malformed, from_mapped.frame()),
+        bad("to a mapped address in an IPv6 header", Malformed, to_mapped.frame()),
     ]
 }
 
@@ -192,6 +213,11 @@ fn transport() -> Vec<Case> {
             cases.push(bad(title, Malformed, udp_length(name, length)));
         }
     }
+    // lengths that agree with each other, and leave no room for a UDP header
+    let mut short = from_client(&call("66"), b"some data").frame();
+    (short[18..20]).copy_from_slice(&[0, 7]);
+    (short[58..60]).copy_from_slice(&[0, 7]);
+    cases.push(bad("66: seven bytes of UDP", Malformed, short));
     for name in ["44", "66"] {
         let whole = from_client(&call(name), b"cut").frame();
         let ip = if name == "44" { 34 } else { 54 };
@@ -209,9 +235,11 @@ pub(crate) fn unfinished(sent: &Datagram) -> Vec<u8> {
     let addresses = if sent.source.is_ipv4() { 26..34 } else { 22..54 };
     let pseudo = [&frame[addresses], &frame[udp + 4..udp + 6], &[0, 17]].concat();
     let words = pseudo.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let sum: u32 = words.sum();
-    let folded = ((sum & 0xffff) + (sum >> 16)) as u16;
-    frame[udp + 6..udp + 8].copy_from_slice(&folded.to_be_bytes());
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame[udp + 6..udp + 8].copy_from_slice(&(sum as u16).to_be_bytes());
     frame
 }
 
@@ -225,6 +253,8 @@ fn channel_data() -> Vec<Case> {
         bad("nothing", NotStun, raw(b"")),
         bad("three bytes", NotStun, raw(b"\x40\0\0")),
         bad("too short for STUN", NotStun, raw(&binding[..19])),
+        bad("the last first byte of messages for the control thread", Stun, raw(&[0x3f; 20])),
+        bad("three bytes, filled up", NotStun, [&raw(b"\x40\0\0")[..], &[0; 20]].concat()),
         bad("RTP", NotStun, raw(&[0x80; 20])),
         bad("channel 0x3fff", NotStun, raw(b"\x3f\xff\0\0")),
         bad("channel 0x5000", NotStun, raw(b"\x50\0\0\0")),
@@ -271,6 +301,8 @@ fn routes() -> Vec<Case> {
         bad("no allocation", Reason::NotOurs, stranger("44.9.0.20:41000", "44.1.0.2:50021")),
         bad("inner, but the other end has no channel", NoRoute, lone),
     ];
+    let stale = from_client(&call("inner stale"), b"data").frame();
+    cases.push(bad("inner, but the other end's channel has run out", Expired, stale));
     cases.extend(both("expired", Expired));
     cases.extend(both("no hop", NoHop));
     cases

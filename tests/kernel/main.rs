@@ -4,6 +4,7 @@
 //! frames, `generated` the random ones (S4), `expect` says independently what should come out.
 //! The executor `program` needs root; without it those tests fail and say so.
 
+mod bounds;
 mod calls;
 mod cases;
 mod expect;

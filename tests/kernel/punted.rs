@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use turnwire_tests::frame::Datagram;
-use wire::{LISTENER, Place, PortUse, Punt};
+use wire::{LISTENER, PUNTED_MAX, Place, PortUse, Punt};
 
 use crate::calls::{OUR_MAC, THEIR_MAC, call, from_client, from_peer, world};
 use crate::cases;
@@ -55,6 +55,13 @@ fn is_punted(outcome: &Outcome) -> bool {
 /// A Binding request, as far as the program looks.
 const STUN: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
+/// A message that makes an IPv4 frame of `size` bytes.
+fn long(size: usize) -> Vec<u8> {
+    let mut message = STUN.to_vec();
+    message.resize(size - (14 + 20 + 8), 0);
+    message
+}
+
 fn first_byte(first: u8) -> Vec<u8> {
     let mut message = STUN.to_vec();
     message[0] = first;
@@ -75,6 +82,13 @@ fn what_is_ours_and_has_no_live_route_goes_to_the_worker() {
         ("a peer without a channel", datagram("44.9.0.9:1", "44.1.0.2:50000", b"data")),
         ("the same over IPv6", datagram("[2e09::9]:1", "[2e00::2]:50001", b"data")),
         ("a client whose peer has no channel back", from_client(&inner_lone, b"data").frame()),
+        ("the last first byte of STUN", datagram("44.9.0.9:1", "44.1.0.1:3478", &first_byte(3))),
+        ("as long a frame as may be", datagram("44.9.0.9:1", "44.1.0.1:3478", &long(PUNTED_MAX))),
+        ("from below the groups", datagram("223.0.0.9:1", "44.1.0.1:3478", &STUN)),
+        ("half like a link-local address", datagram("[2e80::9]:1", "[2e00::1]:3478", &STUN)),
+        ("below link-local addresses", datagram("[fe7f::9]:1", "[2e00::1]:3478", &STUN)),
+        ("above link-local addresses", datagram("[fec0::9]:1", "[2e00::1]:3478", &STUN)),
+        ("below the groups of IPv6", datagram("[fdff::9]:1", "[2e00::1]:3478", &STUN)),
     ] {
         for (by, relay) in &mut relays {
             let outcome = relay.run(&frame);
@@ -93,7 +107,6 @@ fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
     let fragments = fragmented.fragments(16);
     fragmented.options = vec![0; 8];
     let foreign = Datagram::new((THEIR_MAC, THEIR_MAC), at("44.9.0.9:1"), at("44.1.0.1:3478"));
-    let long = [&STUN[..], &[0; 1500]].concat();
     for (name, frame) in [
         ("the listening port of another address", datagram("44.9.0.9:1", "44.1.0.2:3478", &STUN)),
         ("a host behind us", datagram("44.9.0.9:1", "44.77.0.1:3478", &STUN)),
@@ -113,6 +126,8 @@ fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
         ("from a group", datagram("224.0.0.1:1", "44.1.0.1:3478", &STUN)),
         ("from ourselves", datagram("44.1.0.2:50000", "44.1.0.1:3478", &STUN)),
         ("from a link-local address", datagram("[fe80::9]:1", "[2e00::1]:3478", &STUN)),
+        ("from the last of them", datagram("[febf::9]:1", "[2e00::1]:3478", &STUN)),
+        ("from a group of IPv6", datagram("[ff0e::9]:1", "[2e00::1]:3478", &STUN)),
         ("from the unspecified address", datagram("[::]:1", "[2e00::1]:3478", &STUN)),
         ("another host's frame", foreign.carrying(&STUN).frame()),
         ("options", fragmented.frame()),
@@ -125,7 +140,7 @@ fn what_may_be_anothers_or_needs_the_stack_stays_the_stacks() {
                     .carrying(&STUN),
             ),
         ),
-        ("a frame too long", datagram("44.9.0.9:1", "44.1.0.1:3478", &long)),
+        ("a frame too long", datagram("44.9.0.9:1", "44.1.0.1:3478", &long(PUNTED_MAX + 1))),
         ("too big for the way out", from_client(&call("narrow"), &[7; 300]).frame()),
         ("a next hop not known", from_client(&call("no hop"), b"data").frame()),
     ] {

@@ -173,6 +173,8 @@ fn extend_address(bytes: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
+const WRONG_VERSION: &str = "the IP version is not the one that the EtherType says";
+
 /// A UDP datagram that was read out of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -247,6 +249,9 @@ impl Packet {
         if ones_complement_sum(header, 0) != 0xffff {
             packet.faults.push("the IPv4 header checksum is wrong");
         }
+        if header[0] >> 4 != 4 {
+            packet.faults.push(WRONG_VERSION);
+        }
         Some(packet)
     }
 
@@ -262,6 +267,9 @@ impl Packet {
         packet.traffic_class = (number(ip, 0)? >> 4) as u8;
         packet.dont_fragment = true;
         packet.trailing_len = ip.len() - 40 - length;
+        if ip[0] >> 4 != 6 {
+            packet.faults.push(WRONG_VERSION);
+        }
         Some(packet)
     }
 

@@ -52,6 +52,7 @@ fn route(number: u64, version: u64) -> Route {
     let tuple = |at: u64| Tuple { src: endpoint(at), dst: endpoint(at + version) };
     let mut route = Route::new(tuple(number), tuple(number + 7), 0x4000, version);
     route.port_id = (number ^ version) as u32;
+    (route.hop, route.peer_hop) = (number as u16, !number as u16 ^ version as u16);
     route.flow_label = version as u32;
     route
 }
@@ -124,7 +125,7 @@ fn counters_outlive_a_replacement_and_not_a_removal() {
     writer.insert(memory, &key(1), &route(1, 1)).unwrap();
     let found = lookup(&memory, &key(1)).unwrap();
     found.entry.count(160);
-    found.entry.count(20);
+    found.entry.count_shared(20);
     writer.insert(memory, &key(1), &route(1, 2)).unwrap();
     assert_eq!(memory.entry_of(&key(1)).unwrap().counted(), (2, 180));
     writer.remove(memory, &key(1));
