@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use wire::Family;
 
-use crate::suite::plan::{self, Direction, Effort, Mode, Scenario};
+use crate::suite::plan::{self, Direction, Effort, Figures, Mode, Scenario};
 use crate::suite::subject::{self, Subject};
 
 /// Benchmarks of Turnwire's packet path, beside other TURN relays.
@@ -102,17 +102,21 @@ struct Point {
     /// Interfaces of the relay: sent back by one, or on by the other
     #[arg(long, value_name = "1|2")]
     interfaces: Option<u8>,
+    /// Only delay, at these offered rates, packets a second: the same for all subjects
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    rates: Vec<f64>,
 }
 
 impl Point {
     fn scenario(&self) -> Result<Option<Scenario>> {
-        let Point { channels, payload, direction, families, mode, interfaces } = self;
+        let Point { channels, payload, direction, families, mode, interfaces, rates } = self;
         let nothing = channels.is_none()
             && payload.is_none()
             && direction.is_none()
             && families.is_none()
             && mode.is_none()
-            && interfaces.is_none();
+            && interfaces.is_none()
+            && rates.is_empty();
         if nothing {
             return Ok(None);
         }
@@ -141,6 +145,13 @@ impl Point {
             Some("send") => Mode::Indications,
             Some(other) => bail!("--mode is channel or send, not {other:?}"),
         };
+        if !rates.is_empty() {
+            (point.figures, point.rates) = (Figures::Delays, rates.clone());
+        }
+        ensure!(
+            rates.iter().all(|rate| (1e3..=1e7).contains(rate)),
+            "--rates are 1000 to 10000000"
+        );
         ensure!((20..=1400).contains(&point.payload), "--payload is 20 to 1400 bytes");
         ensure!((1..=64_000).contains(&point.channels), "--channels is 1 to 64000");
         ensure!((1..=2).contains(&point.arms), "--interfaces is 1 or 2");
@@ -234,7 +245,12 @@ impl Run {
                 || self.subjects.contains(&one.name)
                 || others.iter().any(|(name, _)| *name == one.name)
         };
-        Ok(all.into_iter().filter(asked).collect())
+        // one that has a special task takes part elsewhere when it is named
+        let all = all.into_iter().map(|one| {
+            let special = one.special && !self.subjects.contains(&one.name);
+            Subject { special, ..one }
+        });
+        Ok(all.filter(asked).collect())
     }
 }
 
@@ -280,11 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn rates_ask_for_delays_and_a_subject_with_a_special_task_comes_when_it_is_named() {
+        // given
+        let run = run(&["--rates", "40000,8e4", "--subjects", "two-workers,echo"]);
+        // then
+        let points = run.scenarios().unwrap();
+        assert_eq!((points[0].figures, &*points[0].rates), (Figures::Delays, &[4e4, 8e4][..]));
+        assert!(run.subjects().unwrap().iter().all(|one| !one.special));
+    }
+
+    #[test]
     fn what_does_not_exist_is_refused_by_name() {
         for words in [["--only", "nosuch"], ["--payload", "7"], ["--direction", "up"]] {
             let error = run(&words).scenarios().unwrap_err().to_string();
             assert!(error.contains(words[1].trim_start_matches('7')), "{error}");
         }
+        assert!(run(&["--rates", "100"]).scenarios().is_err());
         assert!(run(&["--subjects", "nosuch"]).subjects().is_err());
         assert!(run(&["--subject", "coturn=x"]).subjects().is_err());
         assert_eq!(run(&["--subjects", "xdp", "--subject", "my=x"]).subjects().unwrap().len(), 2);

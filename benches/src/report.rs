@@ -1,6 +1,7 @@
 //! The report, from nothing but the results: as Markdown, and as a page with plots.
 
 mod blocks;
+mod delays;
 mod figures;
 mod headline;
 mod tables;
@@ -19,7 +20,11 @@ fn blocks(results: &Results) -> Vec<Block> {
     blocks.extend(figures::overview(results));
     for scenario in &results.scenarios {
         blocks.push(heading(format!("{}: {}", scenario.name, scenario.title)));
-        blocks.push(table(tables::throughput(results, scenario)));
+        blocks.extend(delays::table(results, scenario).map(table));
+        if scenario.entries.iter().flat_map(|entry| &entry.rounds).all(|one| one.delays.is_empty())
+        {
+            blocks.push(table(tables::throughput(results, scenario)));
+        }
         blocks.extend(tables::latency(results, scenario).map(table));
         blocks.extend(figures::of_scenario(results, scenario));
     }

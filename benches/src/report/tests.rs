@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::suite::record::{
-    Cpu, Entry, Latency, Machine, Rate, Round, SCHEMA, Scenario, Subject, Trial,
+    Cpu, Delay, Entry, Latency, Machine, Rate, Round, SCHEMA, Scenario, Subject, Trial,
 };
 use crate::suite::search::Limit;
 
@@ -39,6 +39,7 @@ fn entry(subject: &str, pdr: [f64; 2], limit: Limit) -> Entry {
         latency: Latency::of(0.5, pps * 0.5, 0.0, vec![(10_000, 50), (20_000, 50)])
             .into_iter()
             .collect(),
+        delays: Vec::new(),
         trials: vec![trial(*pps, None), trial(pps * 2.0, Some("the counts do not add up"))],
     };
     let rounds = pdr.iter().enumerate().map(round).collect();
@@ -185,4 +186,31 @@ fn a_run_without_any_figure_has_a_report_too() {
     let text = markdown(&results(vec![Entry { subject: "xdp".into(), ..Entry::default() }]));
     assert!(!text.contains("NaN"), "{text}");
     assert!(!page(&results(Vec::new())).contains("NaN"));
+}
+
+#[test]
+fn delays_stand_side_by_side_at_each_rate_and_nothing_else_does() {
+    // given two subjects, offered the same two rates
+    let entry = |subject: &str, slower: u64| {
+        let delay = |rate: f64| Delay {
+            latency: Latency::of(0.0, rate, 0.25, vec![(slower * 10_000, 99)]).unwrap(),
+            pps: rate * 0.75,
+            busy: 0.5,
+            waiting: 0.125,
+            late_p99_us: 7.0,
+            late_p999_us: 8.0,
+        };
+        let round = Round { number: 1, delays: [2e5, 1e5].map(delay).into(), ..Round::default() };
+        Entry { subject: subject.to_owned(), rounds: vec![round], ..Entry::default() }
+    };
+    let text = markdown(&results(vec![entry("xdp", 1), entry("coturn", 3)]));
+    // then
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("| 100 | ")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("| 100 | The xdp | 75 (75 to 75) | 25.00 (25.00 to 25.00) | 10 (")
+    );
+    assert!(lines[1].contains("| The coturn |") && lines[1].contains("| 30 (30 to 30) |"));
+    assert!(lines[1].ends_with("| 50 (50 to 50) | 12.5 (12.5 to 12.5) |"), "{}", lines[1]);
+    assert!(!text.contains("at most 0.1 % lost |"), "{text}");
 }

@@ -53,6 +53,8 @@ pub(crate) enum Figures {
     Costs,
     /// Only this, in place of that rate: how fast full sockets are emptied, the generator being done.
     Drained,
+    /// Only this: how long packets take at [`Scenario::rates`], and how busy the relay is.
+    Delays,
 }
 
 /// One point of the space that is measured.
@@ -73,6 +75,8 @@ pub(crate) struct Scenario {
     /// Who takes part, by name; all that have no special task if empty.
     pub(crate) subjects: &'static [&'static str],
     pub(crate) figures: Figures,
+    /// Of [`Figures::Delays`]: offered packets a second, the same to everybody.
+    pub(crate) rates: Vec<f64>,
     /// Part of `--quick`.
     pub(crate) quick: bool,
 }
@@ -95,6 +99,7 @@ impl Scenario {
         let how = match (self.mode, self.figures) {
             (Mode::Indications, _) => ", Send and Data indications",
             (_, Figures::Drained) => ", full sockets emptied after the generator has ended",
+            (_, Figures::Delays) => ", delay at equal rates",
             _ => "",
         };
         let arms = if self.arms == 2 { ", two interfaces" } else { "" };
@@ -127,6 +132,7 @@ const BASE: Scenario = Scenario {
     arms: 1,
     subjects: &[],
     figures: Figures::All,
+    rates: Vec::new(),
     quick: true,
 };
 

@@ -159,6 +159,9 @@ pub(crate) struct Round {
     pub(crate) cpu: Option<Cpu>,
     /// At 10, 50 and 90 % of `pdr`.
     pub(crate) latency: Vec<Latency>,
+    /// At the rates that were asked for.
+    #[serde(default)]
+    pub(crate) delays: Vec<Delay>,
     /// Every trial of the round, void ones included.
     pub(crate) trials: Vec<Trial>,
 }
@@ -203,6 +206,22 @@ pub(crate) struct Latency {
     pub(crate) max_us: f64,
     /// Nanoseconds (in steps of 5 %), and packets that took so long.
     pub(crate) histogram: Vec<(u64, u64)>,
+}
+
+/// How long packets took at a rate that all subjects were offered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Delay {
+    /// Share: 0.
+    pub(crate) latency: Latency,
+    /// Arrived whole, packets a second.
+    pub(crate) pps: f64,
+    /// Of the process's busiest thread, shares of the time: on a core, and ready but waiting for one.
+    pub(crate) busy: f64,
+    pub(crate) waiting: f64,
+    /// How late the generator was itself, which is part of the latency.
+    pub(crate) late_p99_us: f64,
+    pub(crate) late_p999_us: f64,
 }
 
 /// One trial: the four points, and what became of it.

@@ -9,7 +9,7 @@ use traffic::{Bare, BareLinks, Crossing, Offer, Traffic};
 use super::calls;
 use super::flows::Flows;
 use super::plan::{Effort, Figures, LATENCY_AT, Scenario};
-use super::record::{Cpu, Latency, Rate, Round};
+use super::record::{Cpu, Delay, Latency, Rate, Round};
 use super::search::{Found, History, Limit, Search, Verdict};
 use super::server::{Paths, Server};
 use super::site::{Side, Site};
@@ -150,8 +150,10 @@ impl Measuring<'_> {
 
     fn all(&mut self) -> Result<()> {
         let Turn { subject, scenario, site, effort, seed, .. } = *self.turn;
-        if scenario.figures == Figures::Drained {
-            return self.drained();
+        match scenario.figures {
+            Figures::Drained => return self.drained(),
+            Figures::Delays => return self.delays(),
+            _ => {}
         }
         let mut first = seed.unwrap_or(40_000.0);
         if subject.in_kernel {
@@ -213,6 +215,38 @@ impl Measuring<'_> {
             Some(Rate { offered_pps: pps, pps, limit: Limit::Subject })
         };
         (self.round.drained, self.round.drained_wholly) = (middle(&rates), middle(&whole));
+        Ok(())
+    }
+
+    /// How long packets take at rates that all are offered. Round 0 only warms up.
+    fn delays(&mut self) -> Result<()> {
+        let Turn { subject, scenario, site, effort, .. } = *self.turn;
+        self.track()?;
+        site.set_threaded(subject.in_kernel)?;
+        let rates = if self.round.number == 0 { &scenario.rates[..1] } else { &scenario.rates };
+        for &rate in rates {
+            for _ in 0..LATENCY_TRIES {
+                let (outcome, verdict) = self.trial(Offer::Rate(rate), effort.trial)?;
+                if matches!(verdict, Verdict::Counts { .. }) {
+                    let (pps, loss) = (outcome.trial.rate(), outcome.trial.loss());
+                    let seconds = outcome.trial.seconds;
+                    let [busy, waiting] = outcome.busiest_seconds.map(|spent| spent / seconds);
+                    let late = |share| quantile(&outcome.lateness, share);
+                    let (late_p99_us, late_p999_us) = (late(0.99), late(0.999));
+                    let latency = Latency::of(0.0, rate, loss, outcome.latency);
+                    let delay = latency.map(|latency| Delay {
+                        latency,
+                        pps,
+                        busy,
+                        waiting,
+                        late_p99_us,
+                        late_p999_us,
+                    });
+                    self.round.delays.extend(delay);
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -339,15 +373,7 @@ impl Latency {
         histogram: Vec<(u64, u64)>,
     ) -> Option<Latency> {
         let packets: u64 = histogram.iter().map(|(_, packets)| packets).sum();
-        let at = |quantile: f64| {
-            let wanted = (packets as f64 * quantile).ceil().max(1.0) as u64;
-            let mut seen = 0;
-            let bucket = histogram.iter().find(|(_, packets)| {
-                seen += packets;
-                seen >= wanted
-            });
-            bucket.map_or(0.0, |(nanoseconds, _)| *nanoseconds as f64 / 1e3)
-        };
+        let at = |share| quantile(&histogram, share);
         let (p50_us, p90_us, p99_us, p999_us) = (at(0.5), at(0.9), at(0.99), at(0.999));
         let max_us = at(1.0);
         let histogram = coarse(&histogram);
@@ -364,6 +390,18 @@ impl Latency {
             histogram,
         })
     }
+}
+
+/// Microseconds within which so large a share of a histogram's packets are; 0 for none.
+fn quantile(histogram: &[(u64, u64)], share: f64) -> f64 {
+    let packets: u64 = histogram.iter().map(|(_, packets)| packets).sum();
+    let wanted = (packets as f64 * share).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    let bucket = histogram.iter().find(|(_, packets)| {
+        seen += packets;
+        seen >= wanted
+    });
+    bucket.map_or(0.0, |(nanoseconds, _)| *nanoseconds as f64 / 1e3)
 }
 
 /// A histogram in steps of 5 %, for the record: a plot shows no more.
@@ -387,6 +425,14 @@ impl Round {
         let void = self.trials.iter().filter(|trial| trial.void.is_some()).count();
         if let Some(drained) = self.drained {
             return format!("emptied at {}, {void} void", grouped(drained.pps));
+        }
+        if self.pdr.offered_pps == 0.0 {
+            let delay = |one: &Delay| {
+                let Latency { offered_pps, p50_us, p99_us, .. } = one.latency;
+                format!("{}: {} to {} µs", grouped(offered_pps), grouped(p50_us), grouped(p99_us))
+            };
+            let delays: Vec<_> = self.delays.iter().map(delay).collect();
+            return format!("p50 and p99 at {}, {void} void", delays.join(", "));
         }
         format!(
             "{}at 0.1 % {}{}, {} trials, {void} void",

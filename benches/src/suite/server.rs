@@ -1,5 +1,7 @@
 //! The relays under test, as processes.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,14 +117,16 @@ impl Server {
         self.process.signal(if stopped { libc::SIGSTOP } else { libc::SIGCONT })
     }
 
-    /// CPU time of all its threads, nanoseconds; softirqs are not in it.
-    pub(crate) fn cpu(&mut self) -> Result<u64> {
+    /// Its threads by number: nanoseconds on a core, with softirqs that ran in their place, and
+    /// nanoseconds that they were ready and waited for one.
+    pub(crate) fn threads(&mut self) -> Result<Threads> {
         self.process.must_be_running()?;
-        let mut sum = 0;
+        let mut threads = Threads::new();
         for entry in std::fs::read_dir(format!("/proc/{}/task", self.process.pid()))? {
-            sum += cpu_of(&entry?.path());
+            let entry = entry?;
+            threads.insert(entry.file_name(), times_of(&entry.path()));
         }
-        Ok(sum)
+        Ok(threads)
     }
 
     /// What it printed last.
@@ -143,8 +147,17 @@ impl Server {
     }
 }
 
+/// A process's threads: see [`Server::threads`].
+pub(crate) type Threads = HashMap<OsString, [u64; 2]>;
+
 /// Nanoseconds on a CPU, of a task's folder in /proc; 0 for one that is gone.
 pub(crate) fn cpu_of(task: &Path) -> u64 {
+    times_of(task)[0]
+}
+
+/// On a CPU, and waiting for one.
+fn times_of(task: &Path) -> [u64; 2] {
     let text = std::fs::read_to_string(task.join("schedstat")).unwrap_or_default();
-    text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
+    let mut words = text.split(' ').map(|word| word.parse().unwrap_or(0));
+    [words.next().unwrap_or(0), words.next().unwrap_or(0)]
 }

@@ -8,6 +8,7 @@
 //! to send, also what the far ring had no room for.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use traffic::{Offer, Order, Place, Traffic};
 use super::calls::Calls;
 use super::record::Trial;
 use super::search::{Limit, Verdict};
-use super::server::{Server, cpu_of};
+use super::server::{Server, Threads, cpu_of};
 use super::site::{FAR_CORE, Side, kernel_threads};
 
 /// Frames that are not ours: answers to clients, neighbour discovery.
@@ -39,8 +40,12 @@ pub(crate) struct Outcome {
     /// CPU time of the relay's process, and of its interfaces' NAPI threads.
     pub(crate) process_seconds: f64,
     pub(crate) napi_seconds: f64,
+    /// Of the process's busiest thread: on a core, and ready but waiting for one.
+    pub(crate) busiest_seconds: [f64; 2],
     /// One-way latency: nanoseconds, and packets that took so long.
     pub(crate) latency: Vec<(u64, u64)>,
+    /// The part of it that the generator was late itself.
+    pub(crate) lateness: Vec<(u64, u64)>,
 }
 
 impl Trial {
@@ -101,7 +106,7 @@ struct Reading {
     wrong: [u64; 3],
     entered: u64,
     left: u64,
-    process: u64,
+    threads: Threads,
     napi: u64,
     talk: [u64; 2],
 }
@@ -158,11 +163,18 @@ impl Bench {
             void: None,
         };
         trial.void = trial.judge().1;
+        let spent: Vec<_> = after.threads.iter().map(|one| spent(one, &before.threads)).collect();
         Ok(Outcome {
             trial,
-            process_seconds: (after.process - before.process) as f64 / 1e9,
+            process_seconds: spent.iter().map(|one| one[0]).sum(),
+            busiest_seconds: spent
+                .iter()
+                .copied()
+                .max_by(|a, b| a[0].total_cmp(&b[0]))
+                .unwrap_or_default(),
             napi_seconds: (after.napi - before.napi) as f64 / 1e9,
             latency: self.latency(),
+            lateness: self.traffic.lateness(),
         })
     }
 
@@ -253,11 +265,17 @@ impl Bench {
             wrong: [seen.damaged, seen.unreadable, seen.misrouted].map(|both| both.iter().sum()),
             entered,
             left,
-            process: self.server.as_mut().map_or(Ok(0), Server::cpu)?,
+            threads: self.server.as_mut().map_or(Ok(Threads::new()), Server::threads)?,
             napi,
             talk: self.calls.as_ref().map_or([0; 2], |calls| calls.talk.counts()),
         })
     }
+}
+
+/// What a thread has spent since `before`, in seconds.
+fn spent((number, now): (&OsString, &[u64; 2]), before: &Threads) -> [f64; 2] {
+    let before = before.get(number).copied().unwrap_or_default();
+    [0, 1].map(|at| now[at].saturating_sub(before[at]) as f64 / 1e9)
 }
 
 /// Frames that the relay's interfaces took from their rings, and were given to send.

@@ -15,8 +15,10 @@ use crate::{abi, sys};
 const SET_UP: Duration = Duration::from_millis(60);
 /// How long after its end a run may still send what was due before.
 const GRACE: u64 = 200_000_000;
-/// How often a run is looked at.
+/// How often a run that is about to end is looked at.
 const TICK: Duration = Duration::from_millis(2);
+/// How often before: whoever looks wakes on a core that may be the relay's.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Frames that the kernel makes at a time.
 const BATCH: u32 = 64;
 
@@ -154,7 +156,9 @@ impl Traffic {
             });
             let thread = thread.recv();
             while !generator.is_finished() && !self.is_over() && !stop.load(Relaxed) {
-                thread::sleep(TICK);
+                let left =
+                    Duration::from_nanos(self.word(word::END).saturating_sub(sys::monotonic()));
+                thread::sleep(if left > 2 * PAUSE { PAUSE } else { TICK });
             }
             if let Ok(thread) = thread {
                 while !generator.is_finished() {
