@@ -163,9 +163,6 @@ pub struct Tuning {
     pub offload: Offload,
     /// Whether workers forward Send and Data indications; else all go by the control thread.
     pub indications: bool,
-    /// While clients are spread, receive buffers are kept small of lanes and relay ports that wait longer
-    /// than this for their turn, so that what a worker cannot carry is dropped early; zero for never.
-    pub queue_delay: Duration,
     /// How long a worker that would sleep polls its devices first (SO_BUSY_POLL), in whole
     /// microseconds; zero for not at all.
     pub busy_poll: Duration,
@@ -188,7 +185,6 @@ impl Default for Tuning {
             datagram_max: crate::batch::DATAGRAM_MAX,
             offload: Offload { receive: true, send: true },
             indications: true,
-            queue_delay: Duration::ZERO,
             busy_poll: Duration::ZERO,
         }
     }

@@ -191,11 +191,6 @@ pub struct ServeArgs {
     /// while it is behind; 0 for none [default: 128]
     #[arg(long, value_name = "N")]
     pub lanes: Option<String>,
-    /// Milliseconds that a relay port or lane waits for its turn while a worker is behind, before it is
-    /// left a small receive buffer, so that what cannot be carried is dropped early, not late; 0 for any
-    /// time [default: 0]
-    #[arg(long, value_name = "MILLISECONDS")]
-    pub queue_delay: Option<String>,
     /// Allocations at once [default: 65536]
     #[arg(long, value_name = "N")]
     pub max_allocations: Option<String>,
@@ -238,7 +233,7 @@ impl ServeArgs {
     /// The flags that were given.
     pub fn settings(&self) -> Settings {
         let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<String>>();
-        let given: [(&str, Vec<String>); 49] = [
+        let given: [(&str, Vec<String>); 48] = [
             ("listen", self.listen.clone()),
             ("no-tcp", one(&self.no_tcp)),
             ("cert", one(&self.cert)),
@@ -275,7 +270,6 @@ impl ServeArgs {
             ("cores", self.cores.clone()),
             ("busy-poll", one(&self.busy_poll)),
             ("lanes", one(&self.lanes)),
-            ("queue-delay", one(&self.queue_delay)),
             ("max-allocations", one(&self.max_allocations)),
             ("max-channels", one(&self.max_channels)),
             ("user-quota", one(&self.user_quota)),

@@ -115,10 +115,8 @@ pub fn check_config(path: &Path, host: &Host) -> Result<String, Problems> {
 
 /// What is asked of the workers that is not usual.
 fn tuning(config: &Config) -> String {
-    let delay = config.queue_delay.filter(|delay| !delay.is_zero());
     let all = [
         config.lanes.map(|lanes| format!("{lanes} lanes")),
-        delay.map(|delay| format!("a queue delay of {} ms", delay.as_millis())),
         (!config.busy_poll.is_zero())
             .then(|| format!("busy polling for {} us", config.busy_poll.as_micros())),
     ];

@@ -32,8 +32,6 @@ const LIFETIMES_SECS: RangeInclusive<usize> = 30..=3600;
 const BUSY_POLL_MICROS: RangeInclusive<usize> = 0..=10_000;
 /// More than there can be in all: see `dataplane::lanes_max`.
 const LANES: RangeInclusive<usize> = 0..=1024;
-/// Beyond a second nobody waits for a datagram.
-const QUEUE_DELAY_MILLIS: RangeInclusive<usize> = 0..=1000;
 const LIFETIME_DEFAULT_SECS: u64 = 600;
 /// The UDP port of STUN and TURN (RFC 8656 section 18.6, RFC 8489 section 18.8).
 pub const PORT: u16 = 3478;
@@ -128,9 +126,6 @@ pub struct Config {
     /// Sockets of each worker on each listening address beside its listener; `None` for the usual
     /// number.
     pub lanes: Option<usize>,
-    /// How long datagrams wait in a socket while its worker is behind, until less is let wait; zero for
-    /// any time, `None` for the usual limit.
-    pub queue_delay: Option<Duration>,
     /// Allocations at once, in all.
     pub max_allocations: Given<usize>,
     /// Channels at once, in all.
@@ -230,9 +225,6 @@ impl Reader<'_> {
                     .map_or(0, |given| given.value as u64),
             ),
             lanes: self.one("lanes", |text| parse::number(text, &LANES)).map(|given| given.value),
-            queue_delay: self
-                .one("queue-delay", |text| parse::number(text, &QUEUE_DELAY_MILLIS))
-                .map(|given| Duration::from_millis(given.value as u64)),
             max_allocations: self
                 .one("max-allocations", allocations)
                 .unwrap_or_else(|| default(TABLE_DEFAULT, "max-allocations")),

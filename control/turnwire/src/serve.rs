@@ -52,8 +52,7 @@ pub fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let guest = guest(&mut plan)?;
     let usual = Tuning::default();
     let lanes = plan.config.lanes.unwrap_or(usual.lanes);
-    let queue_delay = plan.config.queue_delay.unwrap_or(usual.queue_delay);
-    let tuning = Tuning { busy_poll: plan.config.busy_poll, lanes, queue_delay, ..usual };
+    let tuning = Tuning { busy_poll: plan.config.busy_poll, lanes, ..usual };
     let plane = Dataplane::start_tuned(plane_config(&plan, descriptors), tuning, waker.clone())
         .map_err(|error| not_started(&error, &plan))?;
     let listen = Listening::of(&plane);

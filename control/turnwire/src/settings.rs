@@ -98,7 +98,6 @@ pub const KEYS: &[Key] = &[
     key("cores", Shape::Commas, "\"0,2-3\""),
     key("busy-poll", Shape::Number, "50"),
     key("lanes", Shape::Number, "128"),
-    key("queue-delay", Shape::Number, "60"),
     key("max-allocations", Shape::Number, "65536"),
     key("max-channels", Shape::Number, "65536"),
     key("user-quota", Shape::Number, "16"),

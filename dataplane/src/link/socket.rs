@@ -27,7 +27,6 @@ mod source;
 mod spread;
 mod sys;
 mod ttl;
-mod waiting;
 
 pub use bind::{Bound, BufferSizes, bind_listener, bind_relay, deregister, duplicate, register};
 pub use busy::{BusyPolling, busy_poll};
@@ -48,7 +47,6 @@ use std::io;
 use std::time::Duration;
 use sys::{Receiver, Sender};
 use ttl::Ttl;
-use waiting::Rounds;
 use wire::Reason;
 
 /// The token of a worker's waker; every other token is a [`SocketId`].
@@ -76,9 +74,6 @@ pub struct SocketLink {
     spreading: Option<Member>,
     /// A listener gives more than this worker takes.
     behind: bool,
-    rounds: Rounds,
-    /// How long a socket waits for its turn at most, while clients are spread.
-    queue_delay: Option<Duration>,
     receiver: Receiver,
     sender: Sender,
     plan: Plan,
@@ -116,8 +111,6 @@ impl SocketLink {
             lanes: Lanes::new(listeners.len(), first_lane),
             spreading,
             behind: false,
-            rounds: Rounds::new(),
-            queue_delay: None,
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             ready: VecDeque::with_capacity(listeners.len() + EVENTS_MAX),
@@ -137,19 +130,12 @@ impl SocketLink {
         link
     }
 
-    /// From now on, while clients are spread, receive buffers are kept small of lanes and relay ports
-    /// that wait longer than this for their turn: what cannot be carried is dropped early.
-    pub fn set_queue_delay(&mut self, most: Option<Duration>) {
-        self.queue_delay = most;
-    }
-
     fn queue(&mut self, id: SocketId) {
         if let Some(source) = find((&mut self.listeners, &mut self.ports, &mut self.loans), id)
             && !source.queued
             && !source.deaf
         {
             source.queued = true;
-            source.since = self.rounds.current();
             self.ready.push_back(id);
             self.lanes.queued(id);
         }
@@ -197,30 +183,6 @@ impl SocketLink {
         let ports = self.ports.len() + self.listeners.len();
         self.ready.reserve(ports.saturating_sub(self.ready.len()));
         old.map(Source::given_back)
-    }
-
-    /// Has a lane or a relay port whose turn it is hold less if that came late, and more if not.
-    fn bound_delay(&mut self, id: SocketId) {
-        let (Some(most), Some(member)) = (self.queue_delay, &self.spreading) else { return };
-        if !member.is_spread() || self.lanes.is_listener(id) {
-            return;
-        }
-        let Self { listeners, ports, loans, rounds, .. } = self;
-        let Some(source) = find((listeners, ports, loans), id) else { return };
-        // one that a batch has cut off has had its turn
-        let waited = if source.given > 0 { Duration::ZERO } else { rounds.since(source.since) };
-        let small = if let SocketKind::Port(_) = id.kind() { waiting::PORT } else { waiting::LANE };
-        if waited > most {
-            source.room.narrow(&source.bound, small);
-        } else if source.given == 0 && waited < most / 2 {
-            source.room.widen(&source.bound, small);
-        }
-    }
-
-    /// Has every socket hold as much as it ever did.
-    fn widen_all(&mut self) {
-        let ports = self.ports.iter_mut().flatten();
-        self.listeners.iter_mut().chain(ports).for_each(|source| source.room.fill(&source.bound));
     }
 
     /// Adds to `batch` from the socket `id`.
@@ -397,7 +359,6 @@ impl Link for SocketLink {
     }
 
     fn begin_round(&mut self, now: Duration) {
-        self.rounds.begin(now);
         let behind = std::mem::take(&mut self.behind);
         let Some(member) = &mut self.spreading else { return };
         let listeners = self.listeners.iter().map(|source| &source.bound);
@@ -405,10 +366,7 @@ impl Link for SocketLink {
         // whether they are empty is found out by reading
         match member.changed() {
             Some(Kind::Listeners) => self.queue_all(0..self.lanes.listeners()),
-            Some(Kind::Lanes) => {
-                self.widen_all();
-                self.queue_all(self.lanes.listeners()..self.listeners.len());
-            }
+            Some(Kind::Lanes) => self.queue_all(self.lanes.listeners()..self.listeners.len()),
             None => {}
         }
     }
@@ -423,14 +381,13 @@ impl Link for SocketLink {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        let Self { events, listeners, ports, loans, ready, lanes, rounds, .. } = self;
+        let Self { events, listeners, ports, loans, ready, lanes, .. } = self;
         for event in events.iter().filter(|event| event.token() != WAKE) {
             let id = SocketId::from(event.token());
             let Some(source) = find((listeners, ports, loans), id) else { continue };
             source.erred |= event.is_error();
             if !source.queued && !source.deaf {
                 source.queued = true;
-                source.since = rounds.next();
                 ready.push_back(id);
                 lanes.queued(id);
             }
@@ -445,7 +402,6 @@ impl Link for SocketLink {
     fn receive(&mut self, batch: &mut Batch) -> Option<SocketId> {
         let id = self.next()?;
         let before = batch.messages();
-        self.bound_delay(id);
         self.receive_from(id, batch);
         self.lanes.turned(id, batch.messages() > before);
         self.release();

@@ -257,15 +257,14 @@ struct Parts {
 
 impl Parts {
     fn work(self) -> io::Result<()> {
-        let Tuning { batch_len, datagram_max, mut offload, queue_delay, .. } = self.tuning;
+        let Tuning { batch_len, datagram_max, mut offload, .. } = self.tuning;
         // merged, they would be longer than their rooms
         offload.receive &= datagram_max >= DATAGRAM_MAX;
         let Sockets { listeners, lanes, spreading } = self.sockets;
         let spreading = spreading.map(|spreading| Member::new(spreading, self.index));
         let locals: Vec<_> =
             listeners.iter().map(|listener| Listener { local: listener.local() }).collect();
-        let mut link = SocketLink::with_lanes(self.poll, (listeners, lanes), offload, spreading);
-        link.set_queue_delay(Some(queue_delay).filter(|delay| !delay.is_zero()));
+        let link = SocketLink::with_lanes(self.poll, (listeners, lanes), offload, spreading);
         let batch = Batch::new(batch_len, datagram_max);
         Worker::new(link, self.mail, locals, self.shared, self.counters, batch)
             .run(&self.stop, monotonic)

@@ -103,7 +103,7 @@ fn check_config_tells_what_the_file_does_here() {
     // given
     let path = std::env::temp_dir().join(format!("turnwire-check-{}.toml", std::process::id()));
     let text = "relay-ip = \"198.51.100.7\"\nuser = \"a:b\"\nxdp = \"eth0,eth7\"\n\
-                lanes = 64\nqueue-delay = 60\n";
+                lanes = 64\nbusy-poll = 50\n";
     std::fs::write(&path, text).expect("a file");
     let here = path.display();
     // when
@@ -113,7 +113,7 @@ fn check_config_tells_what_the_file_does_here() {
     assert!(good.starts_with(&format!("{here} is good.\n  realm        turnwire\n")), "{good}");
     assert!(good.contains("  credentials  1 users, 0 secrets\n"), "{good}");
     assert!(good.contains("  relay-ip     198.51.100.7\n"), "{good}");
-    assert!(good.contains("  workers      64 lanes, a queue delay of 60 ms\n"), "{good}");
+    assert!(good.contains("  workers      64 lanes, busy polling for 50 us\n"), "{good}");
     let absent = format!("  not on this host {here}:3: xdp: there is no interface eth7\n");
     assert!(good.contains(&absent) && !good.contains("interface eth0"), "{good}");
     assert!(elsewhere.contains(&format!("not on this host {here}:1: relay-ip: ")), "{elsewhere}");

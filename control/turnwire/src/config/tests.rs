@@ -125,7 +125,6 @@ const BAD: &[(&str, &str)] = &[
     ("xdp = \"a/b\"", "1: xdp: \"a/b\" is not an interface's name, such as eth0"),
     ("xdp = \"eth0,eth0\"", "1: xdp: eth0 is given twice"),
     ("busy-poll = 10001", "1: busy-poll: \"10001\" is not a whole number from 0 to 10000"),
-    ("queue-delay = 1001", "1: queue-delay: \"1001\" is not a whole number from 0 to 1000"),
     ("lanes = 1025", "1: lanes: \"1025\" is not a whole number from 0 to 1024"),
     ("xdp-mode = \"fast\"", "1: xdp-mode: \"fast\" is none of auto, native, generic and off"),
     ("xdp-forward = \"me\"", "1: xdp-forward: \"me\" is neither kernel nor workers"),
@@ -317,7 +316,6 @@ redirect = false
 software = "a relay"
 busy-poll = 50
 lanes = 16
-queue-delay = 20
 max-connections = 1000
 handshake-timeout = 5
 idle-timeout = 50
@@ -338,7 +336,6 @@ log-format = "json"
     assert_eq!(config.allow_peers[1].value.to_string(), "192.0.2.99/32");
     assert!(config.admin.is_none());
     assert_eq!((config.busy_poll.as_micros(), config.lanes), (50, Some(16)));
-    assert_eq!(config.queue_delay, Some(Duration::from_millis(20)));
     assert_eq!(config.log_format, LogFormat::Json);
     let third_party = config.credentials.third_party().expect("a third party");
     assert_eq!(third_party.server_name(), "turn.example.org");

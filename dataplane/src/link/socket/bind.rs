@@ -83,12 +83,6 @@ impl Bound {
         set_option(self.socket.as_fd(), level, option, ttl.map_or(-1, i32::from))
     }
 
-    /// Has it hold so much that was not read; what it holds stays.
-    pub(super) fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
-        force(&self.socket, libc::SO_RCVBUFFORCE, bytes)
-            .or_else(|_| self.socket.set_recv_buffer_size(bytes))
-    }
-
     /// Lets the kernel hand over datagrams of one sender and one size merged in one message
     /// (UDP_GRO, Linux 5.0). A kernel without it goes on with single datagrams.
     pub(super) fn set_merged(&self) {

@@ -4,7 +4,6 @@ use super::Bound;
 use super::plan::Segments;
 use super::sys::Receiver;
 use super::ttl::Ttl;
-use super::waiting::Room;
 use crate::batch::Batch;
 use crate::link::Offload;
 use std::io;
@@ -29,9 +28,6 @@ pub(super) struct Source {
     pub(super) undrained: usize,
     /// Of those, messages in the turn that it has not ended.
     pub(super) given: usize,
-    /// The round in which it became ready, or its last turn ended.
-    pub(super) since: u32,
-    pub(super) room: Room,
     pub(super) segments: Segments,
     pub(super) ttl: Ttl,
 }
@@ -49,22 +45,8 @@ impl Source {
     pub(super) fn deaf(bound: Bound, offload: Offload) -> Self {
         let segments = Segments::new(offload.send);
         let (queued, erred, deaf, whole) = (false, false, true, false);
-        let (overflowed, undrained, given, since) = (0, 0, 0, 0);
-        let (room, ttl) = (Room::default(), Ttl::default());
-        Self {
-            bound,
-            queued,
-            erred,
-            deaf,
-            whole,
-            overflowed,
-            undrained,
-            given,
-            since,
-            room,
-            segments,
-            ttl,
-        }
+        let (overflowed, undrained, given, ttl) = (0, 0, 0, Ttl::default());
+        Self { bound, queued, erred, deaf, whole, overflowed, undrained, given, segments, ttl }
     }
 
     pub(super) fn heard(mut self) -> Self {
@@ -82,7 +64,6 @@ impl Source {
 
     /// On its way to whoever has it next.
     pub(super) fn given_back(mut self) -> Bound {
-        self.room.fill(&self.bound);
         self.bound.set_overflowed(self.overflowed);
         self.bound
     }

@@ -293,38 +293,6 @@ fn a_socket_that_the_end_of_a_batch_cut_off_goes_on_with_the_next() {
 }
 
 #[test]
-fn a_lane_whose_turn_comes_too_late_holds_less_until_it_comes_in_time() {
-    // given
-    let (mut crowd, [(client, lane), _]) = apart(1 << 20);
-    crowd.link.set_queue_delay(Some(Duration::from_millis(30)));
-    crowd.drain();
-    let SocketKind::Listener(at) = lane.kind() else { panic!("{lane:?}") };
-    let mut after = |millis: u64| {
-        crowd.send(client, 1);
-        crowd.wait();
-        crowd.link.begin_round(crowd.now);
-        crowd.now += Duration::from_millis(millis);
-        crowd.drain_at();
-        crowd.link.listeners[at].bound.granted().receive >> 10
-    };
-    // then
-    let sizes = [5, 31, 31, 31, 31, 20, 14, 40, 14, 14, 14].map(&mut after);
-    assert_eq!(sizes, [1024, 512, 256, 128, 128, 128, 256, 128, 256, 512, 1024]);
-    // and all is as it was when clients are together again
-    assert_eq!([31, 31].map(&mut after), [512, 256]);
-    crowd.change(false);
-    assert_eq!(crowd.link.listeners[at].bound.granted().receive, 1 << 20);
-    // where nothing is dropped for being late
-    crowd.drain();
-    crowd.send(client, 1);
-    crowd.wait();
-    crowd.link.begin_round(crowd.now);
-    crowd.now += Duration::from_millis(100);
-    crowd.drain_at();
-    assert_eq!(crowd.link.listeners[0].bound.granted().receive, 1 << 20);
-}
-
-#[test]
 fn a_client_that_floods_fills_its_own_lane() {
     // given clients in lanes of their own
     let (mut crowd, [(flooding, _), (other, _)]) = apart(64 << 10);
