@@ -22,6 +22,7 @@ mod errors;
 mod lanes;
 mod name;
 mod plan;
+mod pressure;
 mod share;
 mod source;
 mod spread;
@@ -361,6 +362,7 @@ impl Link for SocketLink {
     fn begin_round(&mut self, now: Duration) {
         let behind = std::mem::take(&mut self.behind);
         let Some(member) = &mut self.spreading else { return };
+        member.round(now);
         let listeners = self.listeners.iter().map(|source| &source.bound);
         self.oddities.spreads += u64::from(member.spreading.look(behind, now, listeners));
         // whether they are empty is found out by reading
@@ -372,10 +374,13 @@ impl Link for SocketLink {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if let Some(member) = &mut self.spreading
-            && member.unsettled().is_some_and(|left| self.lanes.is_drained(left))
-        {
-            member.settle();
+        if let Some(member) = &mut self.spreading {
+            if member.unsettled().is_some_and(|left| self.lanes.is_drained(left)) {
+                member.settle();
+            }
+            if timeout != Some(Duration::ZERO) {
+                member.pressure.rest();
+            }
         }
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -410,11 +415,15 @@ impl Link for SocketLink {
 
     fn send(&mut self, batch: &mut Batch) {
         self.plan.arrange(batch);
-        let mut first = 0;
+        let (mut first, before) = (0, self.oddities.messages_sent);
         while first < self.plan.len() {
             let (by, last) = self.plan.group(batch, first);
             self.send_group(batch, by, first, last);
             first = last;
+        }
+        if let Some(member) = &mut self.spreading {
+            let messages = self.oddities.messages_sent - before;
+            member.pressure.sent(self.plan.len(), messages as usize);
         }
     }
 

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //!   together ── a listener is behind by BEHIND datagrams ──> spread ── its time is over ──> together
-//!            1 s, and twice as long each time that it is needed again at once, up to 16 s
+//!            1 s, and twice as long each time that it is needed again at once, up to 16 s;
+//!            and for as long as a worker lives by it (see Pressure)
 //! ```
 //!
 //! One client's datagrams keep their order in both: see [`Lanes`](super::lanes::Lanes). For that, no
@@ -16,6 +17,7 @@
 
 use super::Bound;
 use super::lanes::Kind;
+use super::pressure::Pressure;
 use super::share::{Group, Programs};
 use mio::Waker;
 use std::io;
@@ -29,9 +31,9 @@ use std::time::Duration;
 /// a fifth of what a listener's buffer holds of small ones.
 pub(super) const BEHIND: usize = 1024;
 
-/// How long clients stay spread at first. Whether they still have to be is found out by trying: a
-/// worker that is still behind says so again within milliseconds, and these are milliseconds of delay
-/// for its clients.
+/// How long clients stay spread at first. Whether they still have to be is found out by trying, where
+/// no worker knows: one that is still behind says so again within milliseconds, and these are
+/// milliseconds of delay for its clients.
 pub const SPREAD_MIN: Duration = Duration::from_secs(1);
 
 /// How long at most, where that was tried and they had to be spread again.
@@ -39,6 +41,9 @@ pub const SPREAD_MAX: Duration = Duration::from_secs(16);
 
 /// A worker that falls behind so soon after clients were spread did not keep up.
 const AGAIN: Duration = Duration::from_secs(4);
+
+/// How long it counts that a worker was found to live by gathering.
+const PRESSED: Duration = Duration::from_millis(300);
 
 /// Clients come by listeners.
 const TOGETHER: u64 = 0;
@@ -60,6 +65,8 @@ pub struct Spreading {
     ended: AtomicU64,
     /// By worker, the last change after which it has found empty what clients came by before.
     settled: Box<[AtomicU64]>,
+    /// By worker, when it was found to live by gathering for the last time, in nanoseconds.
+    pressed: Box<[AtomicU64]>,
     /// Every worker's: one that sleeps has to look as well.
     wakers: Vec<Arc<Waker>>,
 }
@@ -73,12 +80,20 @@ pub struct Member {
     known: u64,
     /// What clients came by before may not be empty yet.
     unsettled: bool,
+    pub(super) pressure: Pressure,
 }
 
 impl Member {
     /// Of the worker with this index.
     pub fn new(spreading: Arc<Spreading>, worker: usize) -> Self {
-        Self { spreading, worker, known: 0, unsettled: false }
+        Self { spreading, worker, known: 0, unsettled: false, pressure: Pressure::default() }
+    }
+
+    /// A round begins.
+    pub(super) fn round(&mut self, now: Duration) {
+        if self.pressure.round(now) {
+            self.spreading.pressed[self.worker].store(nanos(now), Release);
+        }
     }
 
     /// Once a round: what is to be emptied, where clients come another way since the last one.
@@ -125,9 +140,9 @@ impl Spreading {
         };
         let programs = addresses.iter().map(|address| Programs::new(group(address))).collect();
         let zero = || AtomicU64::new(0);
-        let settled = (0..workers).map(|_| zero()).collect();
+        let [settled, pressed] = [0; 2].map(|_| (0..workers).map(|_| zero()).collect());
         let (until, changes, span, ended) = (AtomicU64::new(TOGETHER), zero(), zero(), zero());
-        Self { programs, lanes, until, changes, span, ended, settled, wakers }
+        Self { programs, lanes, until, changes, span, ended, settled, pressed, wakers }
     }
 
     /// Attaches the first programs: clients come by the listeners, and DTLS where it belongs. To be
@@ -158,6 +173,12 @@ impl Spreading {
             CHANGING => return false,
             TOGETHER if behind => (TOGETHER, true),
             TOGETHER => return false,
+            until if now >= until && self.is_pressed(now) => {
+                // another worker may have said so, or changed it, meanwhile
+                let later = now + nanos(SPREAD_MIN);
+                let _ = self.until.compare_exchange(until, later, AcqRel, Relaxed);
+                return false;
+            }
             until if now >= until => (until, false),
             _ => return false,
         };
@@ -186,6 +207,12 @@ impl Spreading {
     fn is_settled(&self) -> bool {
         let changes = self.changes.load(Acquire);
         self.settled.iter().all(|settled| settled.load(Acquire) == changes)
+    }
+
+    /// A worker lives by gathering: it would be behind again at once.
+    fn is_pressed(&self, now: u64) -> bool {
+        let since = |pressed: &AtomicU64| now.saturating_sub(pressed.load(Acquire));
+        self.pressed.iter().any(|pressed| since(pressed) < nanos(PRESSED))
     }
 
     /// How long clients are spread from now on, in nanoseconds.

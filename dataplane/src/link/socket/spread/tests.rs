@@ -175,6 +175,36 @@ fn clients_stay_spread_for_longer_where_that_is_needed_again_at_once() {
 }
 
 #[test]
+fn clients_stay_spread_while_a_worker_lives_by_it() {
+    // given two workers whose clients are spread
+    let wakers = [Poll::new().unwrap(), Poll::new().unwrap()]
+        .map(|poll| Arc::new(mio::Waker::new(poll.registry(), WAKE).unwrap()));
+    let spreading = Arc::new(Spreading::new(&[], wakers.to_vec(), 1));
+    let mut members = [0, 1].map(|worker| Member::new(Arc::clone(&spreading), worker));
+    assert!(spreading.look(true, START, []));
+    members.iter_mut().for_each(|member| {
+        member.changed();
+        member.settle();
+    });
+    // when the second sends two at once for ten seconds, without a rest, while the first has nothing
+    // to do
+    let mut now = START;
+    let mut go_on = |seconds: u32, datagrams: usize| {
+        for _ in 0..seconds * 100 {
+            now += Duration::from_millis(10);
+            members[0].pressure.rest();
+            members[1].pressure.sent(datagrams, 100);
+            members.iter_mut().for_each(|member| member.round(now));
+            assert!(!spreading.look(false, now, []));
+        }
+        spreading.changes.load(Relaxed)
+    };
+    // then they stay spread until it no longer does
+    assert_eq!(go_on(10, 200), 1);
+    assert_eq!(go_on(3, 150), 2);
+}
+
+#[test]
 fn no_change_comes_before_every_worker_is_done_with_the_last() {
     // given two workers, and the first has clients spread
     let wakers = [Poll::new().unwrap(), Poll::new().unwrap()]
