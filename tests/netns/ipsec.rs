@@ -84,8 +84,8 @@ fn what_a_policy_demands_to_be_encrypted_does_not_pass_the_program_in_the_clear(
 #[test]
 fn nor_does_it_pass_by_af_xdp() {
     for (launch, demand) in [
-        (&PUNTING, Demand::In(Direction::ToPeer)),
-        (&Launch::of(Tier::AfXdp), Demand::Out(Direction::ToClient)),
+        (&PUNTING, Demand::Out(Direction::ToClient)),
+        (&Launch::of(Tier::AfXdp), Demand::In(Direction::ToPeer)),
     ] {
         in_lab(Topology::TwoArmed, |lab| {
             if !has_policies(lab) {
