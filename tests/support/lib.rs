@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod open_loop;
 pub mod packet_socket;
+pub mod ports;
 pub mod process;
 pub mod random;
 pub mod relay;

@@ -1,12 +1,13 @@
 //! Real servers: Turnwire, built beside this test, and coturn where it is installed.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use turnwire_tests::ports;
 use turnwire_tests::relay::turnwire_binary;
 
 use super::tool::{Done, call, scratch};
@@ -23,13 +24,7 @@ pub(crate) struct Relay {
 
 /// A port that is free over UDP and TCP.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let port = udp.local_addr().expect("an address").port();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    ports::free(&[Ipv4Addr::LOCALHOST.into()])
 }
 
 /// A loopback address of its own for each server's relay ports, apart from the kernel's choices.

@@ -1,10 +1,11 @@
 //! A server on loopback, no NAT: reach, relay, and what goes wrong.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use turnwire_tests::ports;
 use turnwire_tests::relay::turnwire_binary;
 
 use crate::server::{Running, turnwire_arguments};
@@ -63,9 +64,8 @@ fn alone() -> std::sync::MutexGuard<'static, ()> {
 /// A port that nobody has, with the one above it, below the relay ports.
 fn free_port() -> u16 {
     loop {
-        let one = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = one.local_addr().unwrap().port();
-        if port < 50_000 && UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
+        let port = ports::free(&[Ipv4Addr::LOCALHOST.into()]);
+        if UdpSocket::bind(("127.0.0.2", port + 1)).is_ok() {
             return port;
         }
     }

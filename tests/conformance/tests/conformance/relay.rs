@@ -1,12 +1,13 @@
 //! Servers on loopback, as child processes.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use turnwire_tests::ports;
 use turnwire_tests::relay::turnwire_binary;
 
 /// The user that every server here has.
@@ -52,13 +53,8 @@ fn folder() -> PathBuf {
 
 /// A port that nobody has, for UDP and TCP.
 pub(crate) fn free_port(ip: &str) -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind((ip, 0)).unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
+    let ip = ip.parse().unwrap();
+    SocketAddr::new(ip, ports::free(&[ip]))
 }
 
 impl Server {
