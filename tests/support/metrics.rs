@@ -1,5 +1,6 @@
 //! Reading a relay's metrics page (the Prometheus text format).
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
@@ -53,7 +54,7 @@ impl Metrics {
 }
 
 /// A GET request to the admin server; gives the body. Asks again for a while where the relay says
-/// that it has no time (503), as it may on a machine with too much to do.
+/// that it has no time (503) or gives up on us before we have asked, as on a machine with too much to do.
 ///
 /// # Errors
 /// No answer, or another than 200.
@@ -63,7 +64,7 @@ pub fn get(lab: &Lab, admin: SocketAddr, path: &str) -> Result<String> {
             return Ok(body);
         }
     }
-    bail!("GET {path}: 503, {BUSY_MAX} times");
+    bail!("GET {path}: no time for it, {BUSY_MAX} times");
 }
 
 /// The body, if there was time for it.
@@ -71,9 +72,14 @@ fn ask(lab: &Lab, admin: SocketAddr, path: &str) -> Result<Option<String>> {
     let mut stream = lab.tcp(Host::Relay, admin)?;
     stream.set_read_timeout(Some(SOON))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("reading from the admin server")?;
+    let asked = stream.write_all(request.as_bytes());
+    match asked.and_then(|()| stream.read_to_string(&mut answer)) {
+        // whoever asks nothing for two seconds is hung up on
+        Ok(0) => return Ok(None),
+        Err(error) if matches!(error.kind(), ConnectionReset | BrokenPipe) => return Ok(None),
+        read => read.context("asking the admin server")?,
+    };
     let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer has a head")?;
     let status = head.lines().next().unwrap_or_default();
     if status.contains(" 503 ") {
