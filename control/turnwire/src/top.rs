@@ -45,16 +45,15 @@ pub struct TopArgs {
     /// Print one frame after one interval
     #[arg(long)]
     pub once: bool,
-    /// Show these parts alone, which a small window holds
+    /// Show these parts alone, which a small window holds: holds, tiers, control, workers, batches,
+    /// af-xdp, cores
     #[arg(
         long,
         value_enum,
         value_name = "PART[,PART...]",
         value_delimiter = ',',
         hide_possible_values = true,
-        conflicts_with = "json",
-        help = "Show these parts alone, which a small window holds: holds, tiers, control, \
-                  workers, batches, af-xdp, cores"
+        conflicts_with = "json"
     )]
     pub only: Vec<Part>,
     /// Print each frame as one line of JSON: see below
@@ -108,7 +107,8 @@ JSON, one object a line:
   peak_bytes, size_bytes}, frames (null without AF_XDP) is {queues, zero_copy, free,
   held, receiving, sending, set_aside, batches_per_sec, batch_mean, batches [{size, share}],
   forwarded_per_sec, datagrams_per_sec, refused_per_sec, tx_full_per_sec,
-  rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec, wakeups_per_sec}, and a cpu of 1 is a whole core. A reading that failed, after one that did not,
+  rx_ring_full_per_sec, rx_dropped_per_sec, fill_ring_empty_per_sec, wakeups_per_sec},
+  and a cpu of 1 is a whole core. A reading that failed, after one that did not,
   is {schema, unix, error}.
 
 A relay that is gone may come back: only after ten readings in a row that failed does this end, with

@@ -12,11 +12,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_XFRM};
-use socket2::SockRef;
+use netlink_sys::{Socket, protocols::NETLINK_XFRM};
 
 use super::facts::Prefix;
-use super::requests::{ANSWER_TIMEOUT, DATAGRAM_MAX, Messages, Refusal, receive};
+use super::requests::{
+    DATAGRAM_MAX, Messages, Refusal, receive, receive_whole, socket_for_questions,
+};
 use crate::kernel::secured::{Policy, Secured};
 
 /// `XFRMNLGRP_POLICY`.
@@ -44,13 +45,10 @@ impl Policies {
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN.
     pub(crate) fn open() -> io::Result<Option<Policies>> {
-        let mut questions = match Socket::new(NETLINK_XFRM) {
+        let questions = match socket_for_questions(NETLINK_XFRM) {
             Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
             socket => socket?,
         };
-        questions.bind_auto()?;
-        questions.connect(&SocketAddr::new(0, 0))?;
-        SockRef::from(&questions).set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut news = Socket::new(NETLINK_XFRM)?;
         news.bind_auto()?;
         news.set_non_blocking(true)?;
@@ -122,10 +120,7 @@ impl Policies {
         header.set_sequence_number(self.sequence);
         self.questions.send(&bytes, 0)?;
         loop {
-            let len = receive(&self.questions, &mut self.buffer)?;
-            let Some(datagram) = self.buffer.get(..len) else {
-                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE).into());
-            };
+            let datagram = receive_whole(&self.questions, &mut self.buffer)?;
             if read_answer(datagram, self.sequence, flags == NLM_F_DUMP, answer)? {
                 return Ok(());
             }

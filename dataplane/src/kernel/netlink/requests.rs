@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 /// The kernel answers within the call that asks, however long that takes. This is for an answer that got
 /// lost.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dump that changed while it was read is read again, so many times.
 const DUMPS_MAX: usize = 8;
 /// The kernel fills at most 32 KiB a datagram; room for that and for one large link.
@@ -29,13 +29,10 @@ pub(super) struct Requests {
 impl Requests {
     /// Opens the socket in the calling thread's network namespace.
     pub(super) fn open() -> io::Result<Requests> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let socket = socket_for_questions(NETLINK_ROUTE)?;
         // The driver's own words on a refusal, and not our question repeated in front of them.
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Requests { socket, sequence: 0, buffer: vec![0; DATAGRAM_MAX] })
     }
 
@@ -60,10 +57,7 @@ impl Requests {
         message.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
         loop {
-            let len = receive(&self.socket, &mut self.buffer)?;
-            let Some(datagram) = self.buffer.get(..len) else {
-                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE).into());
-            };
+            let datagram = receive_whole(&self.socket, &mut self.buffer)?;
             if read_answer(datagram, self.sequence, answer)? == Answer::Whole {
                 return Ok(());
             }
@@ -172,6 +166,21 @@ fn words(error: &[u8]) -> Option<String> {
         .map(|attribute| {
             String::from_utf8_lossy(attribute.value()).trim_end_matches('\0').to_owned()
         })
+}
+
+/// A blocking socket that asks the kernel, in the calling thread's network namespace.
+pub(super) fn socket_for_questions(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(socket)
+}
+
+/// Receives one datagram, none of it cut off (else `EMSGSIZE`).
+pub(super) fn receive_whole<'b>(socket: &Socket, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let len = receive(socket, buffer)?;
+    buffer.get(..len).ok_or_else(|| io::Error::from_raw_os_error(libc::EMSGSIZE))
 }
 
 /// Receives one datagram. A length beyond the buffer's means that it was cut off.
